@@ -1,0 +1,63 @@
+"""What every room may ask of the policy, without knowing that it is written in Lua.
+
+A room asks an event by its KumoMTA name with plain Python arguments; the policy room turns
+them into Lua values, runs the handler and turns the result back, as its event registry declares.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Protocol
+
+
+class Disconnect(enum.Enum):
+    """What becomes of an SMTP session after a rejection (`kumo.disconnect`)."""
+
+    NO = "no"
+    FORCE_DISCONNECT = "ForceDisconnect"
+    FOLLOW_WITH_421 = "FollowWith421"
+
+
+class Rejection(Exception):
+    """A handler called `kumo.reject` or `kumo.disconnect`: its code and text are the answer.
+
+    A code of 421 always closes an SMTP session (RFC 5321 §3.8).
+    """
+
+    def __init__(self, code: int, text: str, disconnect: Disconnect = Disconnect.NO) -> None:
+        super().__init__(code, text)
+        self.code = code
+        self.text = text
+        self.disconnect = disconnect
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.text}"
+
+
+class PolicyError(Exception):
+    """A handler failed; the text holds the event, the policy's file and line, and the traceback."""
+
+
+class Policy(Protocol):
+    """The questions; see the event registry for each event's arguments and result."""
+
+    def handles(self, event: str) -> bool:
+        """Whether the current policy registered a handler: lets the hot path skip building arguments."""
+        ...
+
+    async def ask(self, event: str, *args: Any) -> Any:
+        """Run the event's handler(s); None if there is none, or if it returned no value.
+
+        Raises Rejection or PolicyError.
+        """
+        ...
+
+
+class SilentPolicy:
+    """A policy without handlers: for tests, and before the first one is loaded."""
+
+    def handles(self, event: str) -> bool:
+        return False
+
+    async def ask(self, event: str, *args: Any) -> Any:
+        return None

@@ -1,0 +1,195 @@
+"""The message: one object from DATA to its last log record.
+
+Who owns what: a session makes it, the queue that holds it owns it, a dispatcher borrows it for one
+attempt. Content and metadata live in memory only while somebody needs them: `shrink` drops what the
+spool holds, the message spool's `load` brings it back. Reading a part that is not loaded is a
+programming error and raises NotLoaded.
+
+Content is the whole of header and body as on the wire before dot-stuffing (RFC 5322 §2). Headers
+that are put on top are kept apart until somebody needs the joined bytes, so that two trace headers on
+100 KB cost one copy.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from kumo_py.message.queue_name import QueueName
+from kumo_py.proto.address import split_address
+
+NO_META: dict[str, object] = {}
+"""What `meta` is while it is not loaded; never written to."""
+
+
+class NotLoaded(RuntimeError):
+    """A part of the message is only in the spool; load it first."""
+
+
+class Message:
+    """A message and its envelope; times are Unix seconds."""
+
+    __slots__ = (
+        "__weakref__",
+        "_data",
+        "_front",
+        "attempts",
+        "data_saved",
+        "dot_lines",
+        "due",
+        "id",
+        "meta",
+        "meta_saved",
+        "recipients",
+        "sender",
+        "size",
+        "spooled",
+    )
+
+    def __init__(
+        self,
+        id: bytes,
+        sender: str,
+        recipients: tuple[str, ...],
+        meta: dict[str, object],
+        data: bytes | None,
+        *,
+        dot_lines: bool | None = None,
+    ) -> None:
+        self.id = id
+        self.sender = sender
+        self.recipients = recipients
+        self.meta = meta
+        self._data = data
+        self._front: list[bytes] = []
+        self.size = 0 if data is None else len(data)
+        self.dot_lines = dot_lines
+        """Whether a line starts with a dot; None is unknown. Saves the search on delivery."""
+        self.attempts = 0
+        self.due = 0.0
+        self.data_saved = False
+        self.meta_saved = False
+        self.spooled = False
+        """Whether the spool holds a whole, if perhaps older, copy."""
+
+    @classmethod
+    def from_spool(cls, id: bytes) -> Message:
+        """A message of which only the id is in memory."""
+        msg = cls(id, "", (), NO_META, None)
+        msg.data_saved = msg.meta_saved = msg.spooled = True
+        return msg
+
+    # -- metadata ----------------------------------------------------------------------------------
+    @property
+    def meta_loaded(self) -> bool:
+        """Whether sender, recipients and metadata are in memory."""
+        return self.meta is not NO_META
+
+    def get_meta(self, key: str) -> object:
+        """The value, or None."""
+        if self.meta is NO_META:
+            raise NotLoaded(f"metadata of {self.id.hex()} is not loaded")
+        return self.meta.get(key)
+
+    def set_meta(self, key: str, value: object) -> None:
+        if self.meta is NO_META:
+            raise NotLoaded(f"metadata of {self.id.hex()} is not loaded")
+        self.meta[key] = value
+        self.meta_saved = False
+
+    def update_meta(self, changes: dict[str, object]) -> None:
+        """Set several keys at once: what a handler left behind."""
+        if self.meta is NO_META:
+            raise NotLoaded(f"metadata of {self.id.hex()} is not loaded")
+        self.meta.update(changes)
+        self.meta_saved = False
+
+    def set_envelope(self, sender: str, recipients: tuple[str, ...]) -> None:
+        self.sender = sender
+        self.recipients = recipients
+        self.meta_saved = False
+
+    def meta_text(self, key: str) -> str | None:
+        """A metadata value that must be a string or absent.
+
+        Raises ValueError otherwise: queue, tenant, campaign and routing_domain must be text.
+        """
+        value = self.get_meta(key)
+        if value is None or isinstance(value, str):
+            return value
+        raise ValueError(f"metadata '{key}' must be a string, got {type(value).__name__} {value!r}")
+
+    @property
+    def queue_name(self) -> str:
+        """The scheduled queue: metadata `queue`, else made of campaign, tenant, domain and routing domain."""
+        meta = self.meta
+        if meta is NO_META:
+            raise NotLoaded(f"metadata of {self.id.hex()} is not loaded")
+        if "queue" in meta and (name := self.meta_text("queue")) is not None:
+            return name
+        domain = split_address(self.recipients[0])[1].lower() if self.recipients else ""
+        if not ("tenant" in meta or "campaign" in meta or "routing_domain" in meta):
+            return domain
+        name = QueueName(
+            domain, self.meta_text("tenant"), self.meta_text("campaign"), self.meta_text("routing_domain")
+        )
+        return str(name)
+
+    # -- content -----------------------------------------------------------------------------------
+    @property
+    def data_loaded(self) -> bool:
+        return self._data is not None
+
+    @property
+    def data(self) -> bytes:
+        """Header and body, with CRLF line ends."""
+        data = self._data
+        if data is None:
+            raise NotLoaded(f"content of {self.id.hex()} is not loaded")
+        if self._front:
+            self._front.append(data)
+            data = self._data = b"".join(self._front)
+            self._front = []
+        return data
+
+    def set_data(self, data: bytes) -> None:
+        """Replace the content."""
+        self._data = data
+        self._front = []
+        self.size = len(data)
+        self.dot_lines = None
+        self.data_saved = False
+
+    def load_data(self, data: bytes) -> None:
+        """Content as read from the spool."""
+        self._data = data
+        self._front = []
+        self.size = len(data)
+
+    def prepend(self, header: bytes) -> None:
+        """Put a complete header (CRLF at its end, no line starting with a dot) on top."""
+        if self._data is None:
+            raise NotLoaded(f"content of {self.id.hex()} is not loaded")
+        self._front.insert(0, header)
+        self.size += len(header)
+        self.data_saved = False
+
+    # -- memory ------------------------------------------------------------------------------------
+    def shrink_data(self) -> None:
+        """Drop the content from memory; it must have been saved."""
+        if not self.data_saved:
+            raise NotLoaded(f"content of {self.id.hex()} is not in the spool yet")
+        self._data = None
+
+    def shrink_meta(self) -> None:
+        """Drop envelope and metadata from memory; they must have been saved."""
+        if not self.meta_saved:
+            raise NotLoaded(f"metadata of {self.id.hex()} is not in the spool yet")
+        self.meta = NO_META
+        self.sender = ""
+        self.recipients = ()
+
+    def fork(self, id: bytes, recipients: tuple[str, ...]) -> Message:
+        """The same content under its own id and metadata for some of the recipients (one batch)."""
+        return Message(
+            id, self.sender, recipients, copy.deepcopy(self.meta), self.data, dot_lines=self.dot_lines
+        )

@@ -1,0 +1,79 @@
+"""The message spool: messages and their two records, content in `data`, envelope and metadata in `meta`.
+
+A message is in the spool when both records are; content is written first, and a message whose metadata is
+missing at start-up is not one (its content is removed). Metadata is JSON, so that a person can read it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+if TYPE_CHECKING:
+    from kumo_py.message.message import Message
+    from kumo_py.spool.store import Spool
+
+
+class MessageSpool:
+    """Saves, loads and forgets whole messages in a pair of spools."""
+
+    def __init__(self, data: Spool, meta: Spool) -> None:
+        self.data = data
+        self.meta = meta
+
+    async def save(self, msg: Message) -> None:
+        """Write what is not saved yet and wait until it is durable.
+
+        Raises SpoolError; a message that was not in the spool before has left nothing there then.
+        """
+        data_ticket = meta_ticket = None
+        if not msg.data_saved:
+            data_ticket = self.data.store(msg.id, msg.data)
+        if not msg.meta_saved:
+            meta_ticket = self.meta.store(msg.id, encode_meta(msg))
+        try:
+            if data_ticket is not None:
+                await self.data.wait_durable(data_ticket)
+                msg.data_saved = True
+            if meta_ticket is not None:
+                await self.meta.wait_durable(meta_ticket)
+                msg.meta_saved = True
+        except BaseException:
+            # What was never answered for must not come back at the next start.
+            if not msg.spooled:
+                self.remove(msg)
+            raise
+        msg.spooled = True
+
+    async def load_meta(self, msg: Message) -> None:
+        """Bring envelope and metadata into memory. Raises KeyError or SpoolError."""
+        if not msg.meta_loaded:
+            decode_meta(msg, await self.meta.load(msg.id))
+
+    async def load(self, msg: Message) -> None:
+        """Bring all of it into memory. Raises KeyError or SpoolError."""
+        await self.load_meta(msg)
+        if not msg.data_loaded:
+            msg.load_data(await self.data.load(msg.id))
+
+    def remove(self, msg: Message) -> None:
+        """Forget a message; metadata first, so that no start-up finds one without content."""
+        self.meta.remove(msg.id)
+        self.data.remove(msg.id)
+        msg.data_saved = msg.meta_saved = msg.spooled = False
+
+
+def encode_meta(msg: Message) -> bytes:
+    return orjson.dumps({"sender": msg.sender, "recipients": msg.recipients, "meta": msg.meta})
+
+
+def decode_meta(msg: Message, record: bytes) -> None:
+    """Fill a message from its metadata record. Raises ValueError if it isn't one."""
+    fields = orjson.loads(record)
+    try:
+        msg.sender = fields["sender"]
+        msg.recipients = tuple(fields["recipients"])
+        msg.meta = fields["meta"]
+    except (KeyError, TypeError) as err:
+        raise ValueError(f"metadata record of {msg.id.hex()} lacks {err}") from None
