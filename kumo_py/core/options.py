@@ -1,0 +1,280 @@
+"""Option tables of a policy, turned into typed structs.
+
+A Lua table arrives as a plain dict (str keys) or list. `convert` gives a
+`msgspec.Struct` or raises `OptionError`, whose text names the option by its
+full path, says what is allowed, and offers the nearest name for a misspelt one.
+
+Lua knows one empty table and two kinds of number, so two values are accepted
+that msgspec alone would refuse: `{}` where a list is wanted, and a float without
+a fraction where an integer is wanted.
+
+A value type of our own (a duration, a CIDR set, a key source) takes part by being
+an `OptionValue`; nothing here knows them by name. Enumerations and literals are
+strings, declared in KumoMTA's spelling.
+"""
+
+from __future__ import annotations
+
+import enum
+import operator
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
+
+import msgspec
+from msgspec import inspect
+
+from kumo_py.core.suggest import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+T = TypeVar("T")
+
+
+class OptionError(ValueError):
+    """An option table is wrong. The text is meant for the policy's author."""
+
+
+class OptionValue(Protocol):
+    """A value type that options may have besides plain data and structs."""
+
+    @classmethod
+    def from_option(cls, value: object) -> Self:
+        """Make one of plain data. Raises ValueError, saying what would be right."""
+
+    def to_option(self) -> object:
+        """Return plain data that `from_option` takes, in KumoMTA's notation."""
+
+
+def convert(value: object, type_: type[T], what: str) -> T:
+    """Turn plain data into `type_`, most often a struct. Raises OptionError.
+
+    `what` opens every error message: the function that the table was given to,
+    such as "kumo.make_egress_path". Fields that a struct does not have are errors
+    if it is declared with `forbid_unknown_fields=True`.
+    """
+    try:
+        return msgspec.convert(value, type_, dec_hook=_decode)
+    except msgspec.ValidationError:
+        # Slow and rare: find what is wrong, or what only Lua's types made look wrong.
+        value = _Walk(what).visit(value, inspect.type_info(type_), "")
+    try:
+        return msgspec.convert(value, type_, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise OptionError(f"{what}: {error}") from None
+
+
+def to_builtins(struct: msgspec.Struct) -> dict[str, object]:
+    """Return the struct as plain data: what Lua sees, and what `convert` takes."""
+    names = zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True)
+    return {shown: _plain(getattr(struct, name)) for name, shown in names}
+
+
+def _plain(value: object) -> object:
+    if hasattr(value, "to_option"):
+        return cast("OptionValue", value).to_option()
+    match value:
+        case msgspec.Struct():
+            return to_builtins(value)
+        case enum.Enum():
+            return value.value
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(item) for item in value]
+    return value
+
+
+def _decode(type_: type, value: object) -> object:
+    if isinstance(value, type_):
+        return value
+    return cast("type[OptionValue]", type_).from_option(value)
+
+
+class _Walk:
+    """One pass over a value beside its type; gives the typed value, or raises OptionError."""
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def visit(self, value: object, type_: inspect.Type, path: str) -> object:
+        if not _fits(value, type_):
+            raise self._wrong(value, type_, path)
+        match type_:
+            case inspect.UnionType():
+                return self._union(value, type_, path)
+            case inspect.IntType() | inspect.FloatType():
+                return self._number(cast("float", value), type_, path)
+            case inspect.EnumType() | inspect.LiteralType():
+                return self._choice(value, type_, path)
+            case inspect.ListType() | inspect.SetType() | inspect.FrozenSetType() | inspect.VarTupleType():
+                items = cast("Iterable[object]", value)
+                return [self.visit(item, type_.item_type, f"{path}[{n}]") for n, item in enumerate(items, 1)]
+            case inspect.DictType():
+                return self._dict(cast("dict[object, object]", value), type_, path)
+            case inspect.StructType() if not _is_option_value(type_):
+                return self._struct(cast("dict[object, object]", value), type_, path)
+            case inspect.StructType() | inspect.CustomType():
+                return self._option_value(value, type_.cls, path)
+        return value
+
+    def _union(self, value: object, type_: inspect.UnionType, path: str) -> object:
+        error: OptionError | None = None
+        for member in type_.types:
+            if _fits(value, member):
+                try:
+                    return self.visit(value, member, path)
+                except OptionError as inner:
+                    error = inner
+        raise error or self._wrong(value, type_, path)
+
+    def _number(self, value: float, type_: inspect.IntType | inspect.FloatType, path: str) -> float:
+        for name, _, holds in _BOUNDS:
+            bound = getattr(type_, name)
+            if bound is not None and not holds(value, bound):
+                raise self._wrong(value, type_, path)
+        return int(value) if isinstance(type_, inspect.IntType) else value
+
+    def _choice(self, value: object, type_: inspect.EnumType | inspect.LiteralType, path: str) -> object:
+        choices = _choices(type_)
+        if value not in choices:
+            raise self._wrong(value, type_, path, _did_you_mean(value, choices))
+        return value
+
+    def _dict(self, value: dict[object, object], type_: inspect.DictType, path: str) -> dict[object, object]:
+        typed: dict[object, object] = {}
+        for key, item in value.items():
+            inner = _joined(path, key)
+            typed[self.visit(key, type_.key_type, inner)] = self.visit(item, type_.value_type, inner)
+        return typed
+
+    def _struct(self, value: dict[object, object], type_: inspect.StructType, path: str) -> object:
+        fields = {field.encode_name: field for field in type_.fields}
+        typed: dict[object, object] = {}
+        for key, item in value.items():
+            inner = _joined(path, key)
+            if isinstance(key, str) and key in fields:
+                typed[key] = self.visit(item, fields[key].type, inner)
+            elif type_.cls.__struct_config__.forbid_unknown_fields:
+                hint = _did_you_mean(key, fields) or f"; the options are {', '.join(sorted(fields))}"
+                raise OptionError(f"{self._what}: unknown option '{inner}'{hint}")
+        for name, field in fields.items():
+            if field.required and name not in typed:
+                raise OptionError(f"{self._what}: option '{_joined(path, name)}' is required")
+        try:
+            return msgspec.convert(typed, type_.cls, dec_hook=_decode)
+        except msgspec.ValidationError as error:  # most often from __post_init__
+            raise self._refused(error, path) from None
+
+    def _option_value(self, value: object, cls: type, path: str) -> object:
+        try:
+            return _decode(cls, value)
+        except ValueError as error:
+            raise self._refused(error, path) from None
+
+    def _refused(self, error: Exception, path: str) -> OptionError:
+        return OptionError(f"{self._what}: option '{path}': {error}" if path else f"{self._what}: {error}")
+
+    def _wrong(self, value: object, type_: inspect.Type, path: str, hint: str = "") -> OptionError:
+        subject = f"option '{path}'" if path else "the argument"
+        return OptionError(f"{self._what}: {subject} must be {_allowed(type_)}, got {_shown(value)}{hint}")
+
+
+_BOUNDS = (
+    ("gt", ">", operator.gt),
+    ("ge", ">=", operator.ge),
+    ("lt", "<", operator.lt),
+    ("le", "<=", operator.le),
+)
+
+
+def _is_integer(value: object) -> bool:
+    return type(value) is int or (type(value) is float and value.is_integer())
+
+
+def _is_string(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple) or value == {}
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+# For each kind of type: what it is called in a message, and whether a value is of
+# that kind at all (what it contains may still be wrong).
+_KINDS: Mapping[type[inspect.Type], tuple[str, Callable[[object], bool]]] = {
+    inspect.NoneType: ("nil", lambda value: value is None),
+    inspect.BoolType: ("true or false", lambda value: isinstance(value, bool)),
+    inspect.IntType: ("an integer", _is_integer),
+    inspect.FloatType: ("a number", lambda value: type(value) in (int, float)),
+    inspect.StrType: ("a string", _is_string),
+    inspect.EnumType: ("a string", _is_string),
+    inspect.LiteralType: ("a string", _is_string),
+    inspect.ListType: ("a list", _is_list),
+    inspect.SetType: ("a list", _is_list),
+    inspect.FrozenSetType: ("a list", _is_list),
+    inspect.VarTupleType: ("a list", _is_list),
+    inspect.DictType: ("a table", _is_table),
+    inspect.StructType: ("a table", _is_table),
+}
+
+
+def _fits(value: object, type_: inspect.Type) -> bool:
+    kind = _KINDS.get(type(type_))
+    return kind is None or _is_option_value(type_) or kind[1](value)
+
+
+def _is_option_value(type_: inspect.Type) -> bool:
+    return hasattr(getattr(type_, "cls", None), "from_option")
+
+
+def _choices(type_: inspect.EnumType | inspect.LiteralType) -> list[object]:
+    if isinstance(type_, inspect.LiteralType):
+        return list(type_.values)
+    return [member.value for member in type_.cls]
+
+
+def _allowed(type_: inspect.Type) -> str:
+    match type_:
+        case inspect.UnionType():
+            return " or ".join(_allowed(member) for member in type_.types)
+        case inspect.EnumType() | inspect.LiteralType():
+            return f"one of {', '.join(map(repr, _choices(type_)))}"
+    words = _KINDS[type(type_)][0]
+    bounds = [(sign, getattr(type_, name, None)) for name, sign, _ in _BOUNDS]
+    limits = " and ".join(f"{sign} {bound}" for sign, bound in bounds if bound is not None)
+    return f"{words} {limits}" if limits else words
+
+
+def _did_you_mean(name: object, candidates: Iterable[object]) -> str:
+    near = nearest(str(name), map(str, candidates))
+    return f" (did you mean '{near}'?)" if near else ""
+
+
+def _joined(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _shown(value: object) -> str:
+    """Name a value and its kind as a Lua author knows them, cut to a readable length."""
+    match value:
+        case None:
+            return "nil"
+        case bool():
+            return f"boolean {str(value).lower()}"
+        case int():
+            return f"integer {value}"
+        case float():
+            return f"number {value}"
+        case str():
+            return f"string {value if len(value) <= 60 else value[:57] + '...'!r}"
+        case list() | tuple():
+            return "a list"
+        case dict():
+            return "a table"
+    return f"a {type(value).__name__}"
