@@ -16,6 +16,7 @@ strings, declared in KumoMTA's spelling.
 from __future__ import annotations
 
 import enum
+import functools
 import operator
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 
@@ -56,7 +57,7 @@ def convert(value: object, type_: type[T], what: str) -> T:
         return msgspec.convert(value, type_, dec_hook=_decode)
     except msgspec.ValidationError:
         # Slow and rare: find what is wrong, or what only Lua's types made look wrong.
-        value = _Walk(what).visit(value, inspect.type_info(type_), "")
+        value = _Walk(what).visit(value, _type_info(type_), "")
     try:
         return msgspec.convert(value, type_, dec_hook=_decode)
     except msgspec.ValidationError as error:
@@ -88,6 +89,11 @@ def _decode(type_: type, value: object) -> object:
     if isinstance(value, type_):
         return value
     return cast("type[OptionValue]", type_).from_option(value)
+
+
+@functools.cache  # most of the slow path's cost
+def _type_info(type_: type) -> inspect.Type:
+    return inspect.type_info(type_)
 
 
 class _Walk:
