@@ -57,7 +57,7 @@ def convert(value: object, type_: type[T], what: str) -> T:
         return msgspec.convert(value, type_, dec_hook=_decode)
     except msgspec.ValidationError:
         # Slow and rare: find what is wrong, or what only Lua's types made look wrong.
-        value = _Walk(what).visit(value, _type_info(type_), "")
+        value = _Walk(what).visit(value, _type_info(cast("type", type_)), "")
     try:
         return msgspec.convert(value, type_, dec_hook=_decode)
     except msgspec.ValidationError as error:
