@@ -39,6 +39,7 @@ class Message:
         "id",
         "meta",
         "meta_saved",
+        "queue",
         "recipients",
         "sender",
         "size",
@@ -63,9 +64,14 @@ class Message:
         self._front: list[bytes] = []
         self.size = 0 if data is None else len(data)
         self.dot_lines = dot_lines
-        """Whether a line starts with a dot; None is unknown. Saves the search on delivery."""
+        """Whether a line starts with a dot, of content that has only CRLF line ends; None if neither is known.
+
+        Saves the search on delivery.
+        """
         self.attempts = 0
         self.due = 0.0
+        self.queue: object = None
+        """The scheduled queue it waits in; None while it may go or is being tried."""
         self.data_saved = False
         self.meta_saved = False
         self.spooled = False

@@ -19,6 +19,8 @@ from typing import Protocol
 import trio
 
 RECEIVE_SIZE = 65536
+JOIN_BELOW = 16384
+"""Octets up to which one copy is cheaper than a scatter write."""
 
 
 class Transport(Protocol):
@@ -35,6 +37,17 @@ class Transport(Protocol):
 
     async def send_all(self, data: bytes) -> None:
         """Returns when the kernel has taken all of it. Raises OSError."""
+        ...
+
+    async def send_parts(self, parts: list[bytes]) -> None:
+        """The same for several buffers in one go, without joining big ones."""
+        ...
+
+    def poll(self) -> bytes | None:
+        """What has arrived unasked, b"" if the peer has closed, None if there is nothing. Never waits.
+
+        Raises OSError.
+        """
         ...
 
     async def start_tls(self, context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
@@ -113,6 +126,29 @@ class SocketTransport:
         if sent != len(data):
             await self._send_rest(memoryview(data)[sent:])
 
+    async def send_parts(self, parts: list[bytes]) -> None:
+        if self._tls is not None or sum(map(len, parts)) < JOIN_BELOW:
+            await self.send_all(b"".join(parts))
+            return
+        try:
+            sent = self._sock.sendmsg(parts)
+        except BlockingIOError:
+            sent = 0
+        for part in parts:
+            if sent >= len(part):
+                sent -= len(part)
+            else:
+                await self._send_rest(memoryview(part)[sent:])
+                sent = 0
+
+    def poll(self) -> bytes | None:
+        try:
+            return self._sock.recv(RECEIVE_SIZE)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            return b""
+
     async def _send_rest(self, rest: memoryview) -> None:
         sock = self._sock
         while rest:
@@ -184,6 +220,12 @@ class StreamTransport:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as err:
             raise ConnectionResetError(str(err)) from err
+
+    async def send_parts(self, parts: list[bytes]) -> None:
+        await self.send_all(b"".join(parts))
+
+    def poll(self) -> bytes | None:
+        return None
 
     async def start_tls(self, context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
         tls = trio.SSLStream(

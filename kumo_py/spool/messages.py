@@ -42,7 +42,9 @@ class MessageSpool:
         except BaseException:
             # What was never answered for must not come back at the next start.
             if not msg.spooled:
-                self.remove(msg)
+                self.meta.remove(msg.id)
+                self.data.remove(msg.id)
+                msg.data_saved = msg.meta_saved = False
             raise
         msg.spooled = True
 
@@ -57,8 +59,22 @@ class MessageSpool:
         if not msg.data_loaded:
             msg.load_data(await self.data.load(msg.id))
 
+    def reconcile(self) -> list[bytes]:
+        """The messages found at start-up; halves, which were never answered with 250, are removed.
+
+        To be called before anything is stored.
+        """
+        with_data, with_meta = set(self.data.ids()), set(self.meta.ids())
+        for half in with_data - with_meta:
+            self.data.remove(half)
+        for half in with_meta - with_data:
+            self.meta.remove(half)
+        return [item for item in self.meta.ids() if item in with_data]
+
     def remove(self, msg: Message) -> None:
         """Forget a message; metadata first, so that no start-up finds one without content."""
+        if not (msg.meta_saved or msg.data_saved or msg.spooled):
+            return
         self.meta.remove(msg.id)
         self.data.remove(msg.id)
         msg.data_saved = msg.meta_saved = msg.spooled = False

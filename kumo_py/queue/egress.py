@@ -1,0 +1,109 @@
+"""Egress pools and sources: asked of the policy, kept for their own `ttl`, chosen by weight.
+
+The name `unspecified` never fires an event: it is one source whose address the kernel chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import gcd
+from typing import TypeVar
+
+from kumo_py.core.policy import Policy, PolicyError
+from kumo_py.queue.config import (
+    UNSPECIFIED,
+    UNSPECIFIED_POOL,
+    UNSPECIFIED_SOURCE,
+    EgressPool,
+    EgressSource,
+)
+
+_T = TypeVar("_T", EgressPool, EgressSource)
+
+
+class EgressDirectory:
+    """What the policy says of pools and sources, remembered for each one's `ttl` (seconds)."""
+
+    def __init__(self, policy: Policy, now: Callable[[], float]) -> None:
+        self._policy = policy
+        self._now = now
+        self._pools: dict[str, tuple[float, EgressPool]] = {}
+        self._sources: dict[str, tuple[float, EgressSource]] = {}
+
+    async def pool(self, name: str | None) -> EgressPool:
+        """The pool, all of whose sources are known to exist. Raises PolicyError."""
+        if name is None or name == UNSPECIFIED:
+            return UNSPECIFIED_POOL
+        kept = self._pools.get(name)
+        if kept is not None and kept[0] > self._now():
+            return kept[1]
+        pool = await self._ask("get_egress_pool", name, EgressPool)
+        for entry in pool.entries:
+            await self.source(entry.name)
+        self._pools[name] = (self._now() + pool.ttl, pool)
+        return pool
+
+    async def source(self, name: str) -> EgressSource:
+        """Raises PolicyError."""
+        if name == UNSPECIFIED:
+            return UNSPECIFIED_SOURCE
+        kept = self._sources.get(name)
+        if kept is not None and kept[0] > self._now():
+            return kept[1]
+        source = await self._ask("get_egress_source", name, EgressSource)
+        self._sources[name] = (self._now() + source.ttl, source)
+        return source
+
+    def forget(self) -> None:
+        """Ask again for everything: the policy has changed."""
+        self._pools.clear()
+        self._sources.clear()
+
+    async def _ask(self, event: str, name: str, kind: type[_T]) -> _T:
+        found = await self._policy.ask(event, name)
+        if not isinstance(found, kind):
+            what = "pool" if kind is EgressPool else "source"
+            raise PolicyError(
+                f"egress {what} '{name}' is not defined: "
+                f"handle {event} in the policy and return kumo.make_egress_{what} {{ name = '{name}' }}"
+            )
+        return found
+
+
+class SourceSelector:
+    """Interleaved weighted round robin over a pool; one per scheduled queue.
+
+    Sources of weight 3 and 1 come as a a a b, and so on, as KumoMTA's selection does.
+    """
+
+    __slots__ = ("_gcd", "_index", "_max", "_weight", "entries", "pool")
+
+    def __init__(self, pool: EgressPool) -> None:
+        self.pool = pool
+        self.entries = [(entry.name, entry.weight) for entry in pool.entries if entry.weight > 0]
+        self._max = max((weight for _, weight in self.entries), default=0)
+        self._gcd = gcd(*(weight for _, weight in self.entries)) if self.entries else 0
+        self._index = -1
+        self._weight = 0
+
+    def next(self) -> str:
+        """The next source's name; the pool must have entries."""
+        entries = self.entries
+        if len(entries) == 1:
+            return entries[0][0]
+        while True:
+            self._index += 1
+            if self._index >= len(entries):
+                self._index = 0
+            if self._index == 0:
+                self._weight -= self._gcd
+                if self._weight <= 0:
+                    self._weight = self._max
+            name, weight = entries[self._index]
+            if weight >= self._weight:
+                return name
+
+    def round(self) -> list[str]:
+        """Every source once, best first: the one whose turn it is, then the others."""
+        first = self.next()
+        return [first, *(name for name, _ in self.entries if name != first)]

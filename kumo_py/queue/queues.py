@@ -1,0 +1,600 @@
+"""All queues of a node, and the way of a message between them.
+
+    insert → promote → ready queue → dispatcher → forget
+       ↑        ↓                        ↓
+       └── timer wheel ←──────────── requeue
+
+A message is owned by exactly one of: the wheel (delayed), a ready queue, a dispatcher. Delayed messages
+are saved and leave memory as far as their queue's `shrink_policy` allows. Errors of the policy never lose a
+message: it waits and is tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import structlog
+import trio
+
+from kumo_py.core.duration import format_duration
+from kumo_py.core.policy import PolicyError, Rejection
+from kumo_py.core.spool_id import created
+from kumo_py.core.timer_wheel import TimerWheel
+from kumo_py.dns import DnsError, mx_list_site_name
+from kumo_py.logs import LogContext, RecordType
+from kumo_py.message.queue_name import QueueName
+from kumo_py.proto.reply import EnhancedCode, Response
+from kumo_py.queue import retry
+from kumo_py.queue.config import EgressPath, NamedHost, QueueConfig
+from kumo_py.queue.context import Context, InsertReason, add, describe
+from kumo_py.queue.egress import EgressDirectory, SourceSelector
+from kumo_py.queue.maildir import MaildirDelivery
+from kumo_py.queue.ready import ReadyQueue
+from kumo_py.queue.scheduled import NULL_QUEUE, ScheduledQueue
+from kumo_py.spool import SpoolError
+
+if TYPE_CHECKING:
+    from kumo_py.core.policy import Policy
+    from kumo_py.dns import MailExchanger, Resolver
+    from kumo_py.limits.lease import Denied, Lease, Leases
+    from kumo_py.limits.spec import ThrottleSpec
+    from kumo_py.limits.throttle import Throttles
+    from kumo_py.logs import DeliveryLog
+    from kumo_py.message.message import Message
+    from kumo_py.spool.messages import MessageSpool
+
+log = structlog.get_logger("kumo_py.queue")
+
+FAILED_QUEUE_TTL = 60.0
+"""Seconds for which a queue that could not be set up is not tried again."""
+SITE_TTL = 60.0
+"""Seconds after which a queue looks its destination's site up again (from the resolver's cache)."""
+FULL_DELAY = 60.0
+"""A message that finds its ready queue full waits a random time up to this many seconds."""
+_SLICE = 128
+"""Messages handled in one go before other tasks get a turn."""
+_TICK = 0.05
+"""Seconds: how late a delayed message may be."""
+
+Dispatcher = Callable[[ReadyQueue], Awaitable[None]]
+"""One outgoing session: takes messages from the ready queue until there are none for its idle time."""
+
+
+class ReadyQueueFull(Exception):
+    """Every source's ready queue is at max_ready."""
+
+
+class NotPlaced(Exception):
+    """A message has no ready queue to go to; the text is the reason, for people."""
+
+    def __init__(self, text: str, pool: str | None = None) -> None:
+        super().__init__(text)
+        self.pool = pool
+
+
+class Queues:
+    """See the module. One per node; runs on the trio thread."""
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        spool: MessageSpool,
+        delivery_log: DeliveryLog,
+        resolver: Resolver,
+        throttles: Throttles,
+        leases: Leases,
+        wall: Callable[[], float],
+        random: Random | None = None,
+        body_budget: int = 512 << 20,
+    ) -> None:
+        self.policy = policy
+        self.spool = spool
+        self.log = delivery_log
+        self.resolver = resolver
+        self.throttles = throttles
+        self.leases = leases
+        self.wall = wall
+        """Unix time that never steps."""
+        self.random = random or Random()
+        self.dispatchers: dict[str, Dispatcher] = {}
+        """By the protocol's first word in a ready queue's name."""
+        self.egress = EgressDirectory(policy, trio.current_time)
+        self.scheduled: dict[str, ScheduledQueue] = {}
+        self.ready: dict[str, ReadyQueue] = {}
+        self.wheel: TimerWheel[Message] = TimerWheel(_TICK, wall())
+        self.stopping = False
+        self.maildir = MaildirDelivery(self)
+        self._failed: dict[str, tuple[float, Exception]] = {}
+        self._resolving: dict[str, trio.Event] = {}
+        self._nursery: trio.Nursery | None = None
+        self._nap: trio.CancelScope | None = None
+        self._body_budget = body_budget
+        self._body_bytes = 0
+        self._work = trio.CancelScope()
+
+    # -- running -----------------------------------------------------------------------------------
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until `stop`, and until the dispatchers have finished the message in hand."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            with self._work:
+                async with trio.open_nursery() as work:
+                    work.start_soon(self._promote_due)
+                    work.start_soon(self._tend)
+        await self._save_unsaved()
+
+    def stop(self) -> None:
+        """Begin to stop: nothing new is tried."""
+        self.stopping = True
+        self._work.cancel()
+        for queue in self.ready.values():
+            queue.close_idle(trio.current_time(), all_of_them=True)
+
+    def spawn(self, run: Callable[..., Awaitable[None]], *args: Any) -> None:
+        assert self._nursery is not None, "Queues.serve is not running"
+        self._nursery.start_soon(run, *args)
+
+    async def _save_unsaved(self) -> None:
+        """Deferred messages that still wait go to the spool before the node ends."""
+        with trio.CancelScope(shield=True):
+            for queue in self.ready.values():
+                for msg in queue.take_all():
+                    await self._save(msg)
+
+    async def _promote_due(self) -> None:
+        while True:
+            next_due = self.wheel.next_due()
+            with trio.CancelScope() as self._nap:
+                if next_due is not None:
+                    self._nap.deadline = trio.current_time() + max(0.0, next_due - self.wall())
+                await trio.sleep_forever()
+            self._nap = None
+            now = self.wall()
+            for count, msg in enumerate(self.wheel.advance(now)):
+                queue = msg.queue
+                # What was promoted or moved by an operator left its old slot behind.
+                if isinstance(queue, ScheduledQueue) and msg.due <= now:
+                    msg.queue = None
+                    queue.delayed -= 1
+                    await self._promote_safely(msg, queue)
+                if count % _SLICE == 0:
+                    await trio.lowlevel.checkpoint()
+
+    async def _promote_safely(self, msg: Message, queue: ScheduledQueue) -> None:
+        try:
+            await self.insert(msg, queue, (InsertReason.DUE,))
+        except Exception:
+            log.exception("message could not be promoted; it waits", id=msg.id.hex(), queue=queue.name)
+            self._into_wheel(msg, queue, self.wall() + FULL_DELAY)
+
+    async def _tend(self) -> None:
+        """Once a second: close idle connections, open wanted ones, drop queues that are long unused."""
+        ticks = 0
+        while True:
+            await trio.sleep(1.0)
+            ticks += 1
+            now = trio.current_time()
+            for count, queue in enumerate(list(self.ready.values())):
+                queue.close_idle(now)
+                if queue.messages:
+                    if now >= queue.next_refresh:
+                        await self._refresh_path(queue)
+                    queue.connect_more()
+                if count % _SLICE == _SLICE - 1:
+                    await trio.lowlevel.checkpoint()
+            if ticks % 10 == 0:
+                self._reap(now)
+
+    def _reap(self, now: float) -> None:
+        for name in [name for name, queue in self.ready.items() if queue.reapable(now)]:
+            del self.ready[name]
+        for name in [name for name, queue in self.scheduled.items() if queue.reapable(now)]:
+            del self.scheduled[name]
+        for name in [name for name, (until, _) in self._failed.items() if until <= now]:
+            del self._failed[name]
+
+    # -- scheduled queues --------------------------------------------------------------------------
+    async def resolve(self, name: str) -> ScheduledQueue:
+        """The scheduled queue of this name, set up if need be.
+
+        Raises PolicyError or Rejection when its configuration or its pool cannot be had.
+        """
+        queue = self.scheduled.get(name)
+        if queue is not None:
+            if trio.current_time() >= queue.next_refresh:
+                await self._refresh_queue(queue)
+            return queue
+        while (under_way := self._resolving.get(name)) is not None:
+            await under_way.wait()
+            if (queue := self.scheduled.get(name)) is not None:
+                return queue
+        failed = self._failed.get(name)
+        if failed is not None and failed[0] > trio.current_time():
+            raise failed[1]
+        done = self._resolving[name] = trio.Event()
+        try:
+            config = await self._ask_queue_config(name)
+            pool = await self.egress.pool(config.egress_pool)
+        except (PolicyError, Rejection) as err:
+            self._failed[name] = (trio.current_time() + FAILED_QUEUE_TTL, err)
+            raise
+        finally:
+            del self._resolving[name]
+            done.set()
+        queue = self.scheduled[name] = ScheduledQueue(name, config, SourceSelector(pool))
+        return queue
+
+    async def _ask_queue_config(self, name: str) -> QueueConfig:
+        if name == NULL_QUEUE:
+            return QueueConfig()
+        parts = QueueName.parse(name)
+        config = await self.policy.ask(
+            "get_queue_config", parts.domain, parts.tenant, parts.campaign, parts.routing_domain
+        )
+        return QueueConfig() if config is None else config  # type: ignore[no-any-return]
+
+    async def _refresh_queue(self, queue: ScheduledQueue) -> None:
+        """Ask for the configuration again; a failure keeps the old one."""
+        queue.next_refresh = trio.current_time() + queue.config.refresh_interval
+        try:
+            config = await self._ask_queue_config(queue.name)
+            pool = await self.egress.pool(config.egress_pool)
+        except (PolicyError, Rejection) as err:
+            log.error("queue keeps its old configuration", queue=queue.name, error=str(err))
+            return
+        if config.protocol != queue.config.protocol:
+            queue.ready_by_source.clear()
+        queue.apply(config)
+        if pool != queue.selector.pool:
+            queue.selector = SourceSelector(pool)
+
+    # -- insertion ---------------------------------------------------------------------------------
+    async def insert(
+        self, msg: Message, queue: ScheduledQueue, context: Context = (InsertReason.RECEIVED,)
+    ) -> None:
+        """Take a message over: it waits until it is due, or goes to a ready queue now."""
+        queue.last_change = trio.current_time()
+        if msg.due > self.wall():
+            await self._delay(msg, queue, context)
+        else:
+            await self._promote(msg, queue, context)
+
+    async def _promote(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
+        if queue.name == NULL_QUEUE:
+            self.forget(msg)
+            return
+        throttled = await self._throttle(msg, queue)
+        if throttled is not None:
+            response, reason, delay = throttled
+            await self.requeue(msg, response, add(context, reason), count_attempt=False, delay=delay)
+            return
+        if queue.config.protocol.maildir_path is not None:
+            await self.maildir.deliver(msg, queue, context)
+            return
+        try:
+            await self._place(msg, queue)
+        except ReadyQueueFull:
+            msg.due = self.wall() + self.random.random() * FULL_DELAY
+            await self._delay(msg, queue, add(context, InsertReason.READY_QUEUE_FULL))
+        except NotPlaced as err:
+            await self.spool.load_meta(msg)
+            response = internal_response(451, (4, 4, 4), str(err))
+            where = LogContext(egress_pool=err.pool, provider_name=queue.config.provider_name)
+            await self.log.record(RecordType.TransientFailure, msg, response, where)
+            context = add(context, InsertReason.LOGGED_TRANSIENT_FAILURE)
+            await self.requeue(msg, response, add(context, InsertReason.FAILED_TO_INSERT))
+
+    async def _throttle(
+        self, msg: Message, queue: ScheduledQueue
+    ) -> tuple[Response, InsertReason, float | None] | None:
+        """Whether the queue's rate or the policy holds the message back: why, and for how long."""
+        rate = queue.config.max_message_rate
+        if rate is not None:
+            key = f"schedq-{queue.name}-message-rate"
+            wait = self.throttles.admit(key, rate, trio.current_time())
+            if wait > 0.0:
+                text = f"KumoMTA internal: {queue.name} throttled message rate, delay={wait:.3f}s"
+                return (internal_response(451, (4, 4, 4), text), InsertReason.MESSAGE_RATE_THROTTLE, wait)
+        if self.policy.handles("throttle_insert_ready_queue"):
+            await self.spool.load_meta(msg)
+            await self.policy.ask("throttle_insert_ready_queue", msg)
+            if msg.due > self.wall():
+                text = (
+                    f"KumoMTA internal: {queue.name} throttle_insert_ready_queue event throttled "
+                    f"message rate, due={msg.due:.3f}"
+                )
+                return (internal_response(451, (4, 4, 4), text), InsertReason.THROTTLED_BY_EVENT, None)
+        return None
+
+    async def _place(self, msg: Message, queue: ScheduledQueue) -> None:
+        """Put the message into the ready queue of one of the pool's sources."""
+        selector = queue.selector
+        if not selector.entries:
+            pool = selector.pool.name
+            raise NotPlaced(
+                f"KumoMTA internal: no sources available for {queue.name} pool=`{pool}`", pool
+            )
+        full = False
+        for source in selector.round():
+            try:
+                ready = await self._ready_queue(queue, source)
+            except (DnsError, PolicyError, Rejection) as err:
+                raise NotPlaced(f"failed to resolve queue {queue.name}: {err}") from err
+            if self._source_throttled(ready):
+                continue
+            if ready.insert(msg):
+                return
+            full = True
+        if full:
+            raise ReadyQueueFull
+        pool = selector.pool.name
+        raise NotPlaced(
+            f"KumoMTA internal: no sources for {queue.name} pool=`{pool}` are eligible for selection "
+            "at this time",
+            pool,
+        )
+
+    def _source_throttled(self, ready: ReadyQueue) -> bool:
+        path = ready.path
+        if path.source_selection_rate is None and not path.additional_source_selection_rates:
+            return False
+        now = trio.current_time()
+        rates = dict(path.additional_source_selection_rates)
+        if path.source_selection_rate is not None:
+            rates[f"{ready.name}-source-selection-rate"] = path.source_selection_rate
+        return any(self.throttles.admit(key, spec, now) > 0.0 for key, spec in rates.items())
+
+    async def _delay(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
+        """Let the message wait in the wheel until its due time."""
+        quiet = context == (InsertReason.ENUMERATED,) or InsertReason.LOGGED_TRANSIENT_FAILURE in context
+        if not quiet and self.log.wants(RecordType.Delayed):
+            await self.spool.load_meta(msg)
+            wait = max(0.0, msg.due - self.wall())
+            text = f"Context: {describe(context)}. Next due in {format_duration(round(wait))}"
+            await self.log.record(RecordType.Delayed, msg, Response(400, None, text, None), LogContext())
+        if await self._save(msg):
+            self._shrink(msg, queue.config)
+        self._into_wheel(msg, queue, msg.due)
+
+    def _into_wheel(self, msg: Message, queue: ScheduledQueue, due: float) -> None:
+        msg.due = due
+        msg.queue = queue
+        queue.delayed += 1
+        queue.last_change = trio.current_time()
+        self.wheel.insert(due, msg)
+        if self._nap is not None:
+            wake = trio.current_time() + max(0.0, due - self.wall()) + _TICK
+            if wake < self._nap.deadline:
+                self._nap.deadline = wake
+
+    async def _save(self, msg: Message) -> bool:
+        """Make the message durable; a sick spool keeps it in memory, and says so."""
+        if msg.data_saved and msg.meta_saved:
+            return True
+        try:
+            await self.spool.save(msg)
+        except SpoolError as err:
+            log.error("message is only in memory", id=msg.id.hex(), error=str(err))
+            return False
+        return True
+
+    def _shrink(self, msg: Message, config: QueueConfig) -> None:
+        policy = "ShrinkDataAndMeta"
+        if config.shrink_policy:
+            wait = msg.due - self.wall()
+            for entry in config.shrink_policy:
+                if wait >= entry.interval:
+                    policy = entry.policy
+        if policy != "NoShrink":
+            msg.shrink_data()
+            if policy == "ShrinkDataAndMeta":
+                msg.shrink_meta()
+
+    # -- after an attempt --------------------------------------------------------------------------
+    async def requeue(
+        self,
+        msg: Message,
+        response: Response,
+        context: Context,
+        *,
+        count_attempt: bool = True,
+        delay: float | None = None,
+    ) -> None:
+        """Put a message back after a failed or prevented attempt.
+
+        With `count_attempt` it waits by the retry schedule; else for `delay` seconds, or a random time up to
+        a minute. Past its lifetime it expires.
+        """
+        await self.spool.load_meta(msg)
+        name = msg.queue_name
+        if self.policy.handles("requeue_message"):
+            reasons = [reason.value for reason in context]
+            try:
+                await self.policy.ask(
+                    "requeue_message", msg, response.to_single_line(), reasons, count_attempt, delay
+                )
+            except Rejection as err:
+                bounce = Response(err.code, None, err.text, None)
+                await self.log.record(RecordType.Bounce, msg, bounce, LogContext())
+                self.forget(msg)
+                return
+            except PolicyError as err:
+                log.error("requeue_message failed; the message keeps its queue", error=str(err))
+            if msg.queue_name != name:
+                name = msg.queue_name
+                msg.attempts += 1
+                msg.due = 0.0
+                count_attempt, delay = False, 0.0
+        queue = await self._resolve_for_requeue(name)
+        if await self._reschedule(msg, queue, count_attempt=count_attempt, delay=delay):
+            await self.insert(msg, queue, context)
+
+    async def _resolve_for_requeue(self, name: str) -> ScheduledQueue:
+        """A queue whose configuration fails just now still has to keep what is in it."""
+        try:
+            return await self.resolve(name)
+        except (PolicyError, Rejection) as err:
+            log.error("queue has no configuration; using the defaults", queue=name, error=str(err))
+            return ScheduledQueue(name, QueueConfig(), SourceSelector(await self.egress.pool(None)))
+
+    async def _reschedule(
+        self, msg: Message, queue: ScheduledQueue, *, count_attempt: bool, delay: float | None
+    ) -> bool:
+        """Set the due time; False when that would be too late and the message has expired."""
+        now, config = self.wall(), queue.config
+        age = now - created(msg.id)
+        if count_attempt:
+            wait = retry.delay_after(config, msg.attempts) + retry.jitter(config, self.random)
+            msg.attempts += 1
+            if age + wait > config.max_age:
+                await self.expire(msg, queue, age + wait)
+                return False
+        else:
+            wait = self.random.random() * FULL_DELAY if delay is None else delay
+            if age + wait >= config.max_age:
+                await self.expire(msg, queue, age + wait, site="localhost")
+                return False
+        msg.due = now + wait if wait > 0.0 else 0.0
+        return True
+
+    async def expire(self, msg: Message, queue: ScheduledQueue, age: float, *, site: str = "") -> None:
+        """Give up a message whose next attempt would be at this age, in seconds."""
+        config = queue.config
+        text = (
+            f"Next delivery time would be {format_duration(round(age))} after creation, "
+            f"which exceeds max_age={format_duration(config.max_age)}"
+        )
+        where = LogContext(site=site, egress_pool=config.egress_pool, provider_name=config.provider_name)
+        response = Response(551, EnhancedCode(5, 4, 7), text, None)
+        await self.log.record(RecordType.Expiration, msg, response, where)
+        self.forget(msg)
+
+    async def unreadable(self, msg: Message, err: Exception, context: LogContext) -> None:
+        """The spool could not give a message back: what is gone bounces, what may be a passing fault waits."""
+        gone = not isinstance(err, SpoolError)
+        log.error("message cannot be read from the spool", id=msg.id.hex(), gone=gone, error=str(err))
+        if not msg.meta_loaded:
+            if not gone:
+                queue = await self._resolve_for_requeue(NULL_QUEUE)
+                self._into_wheel(msg, queue, self.wall() + FULL_DELAY)
+            return
+        text = f"KumoMTA internal: message content is not readable: {err or 'not in the spool'}"
+        if gone:
+            await self.log.record(RecordType.Bounce, msg, Response(551, None, text), context)
+            self.forget(msg)
+        else:
+            response = Response(451, EnhancedCode(4, 3, 0), text)
+            await self.log.record(RecordType.TransientFailure, msg, response, context)
+            await self.requeue(msg, response, (InsertReason.LOGGED_TRANSIENT_FAILURE,))
+
+    def forget(self, msg: Message) -> None:
+        """The message has reached its end: take it out of the spool."""
+        self.spool.remove(msg)
+
+    # -- ready queues ------------------------------------------------------------------------------
+    async def _ready_queue(self, queue: ScheduledQueue, source: str) -> ReadyQueue:
+        """The ready queue for a source. Raises DnsError, PolicyError or Rejection."""
+        now = trio.current_time()
+        known = queue.ready_by_source.get(source)
+        if known is not None and known[0] > now and known[1].name in self.ready:
+            return known[1]
+        route, protocol = queue.components.route, queue.config.protocol
+        mx: MailExchanger | None = None
+        if protocol.name != "smtp_client":
+            site_name = route
+        elif protocol.smtp is not None and protocol.smtp.mx_list:
+            site_name = mx_list_site_name(
+                [host.name if isinstance(host, NamedHost) else host for host in protocol.smtp.mx_list]
+            )
+        else:
+            mx = await self.resolver.lookup_mx(route)
+            site_name = mx.site_name
+        name = f"{source}->{site_name}@{protocol.name}"
+        ready = self.ready.get(name)
+        if ready is None:
+            egress_source = await self.egress.source(source)
+            path = await self._ask_path(route, source, site_name)
+            ready = self.ready.setdefault(
+                name,
+                ReadyQueue(
+                    self,
+                    name=name,
+                    site_name=site_name,
+                    route=route,
+                    protocol=protocol,
+                    source=egress_source,
+                    pool=queue.selector.pool.name,
+                    path=path,
+                    mx=mx,
+                ),
+            )
+        elif mx is not None:
+            ready.mx = mx
+        ready.last_change = now
+        queue.ready_by_source[source] = (now + SITE_TTL, ready)
+        return ready
+
+    async def _ask_path(self, route: str, source: str, site_name: str) -> EgressPath:
+        path = await self.policy.ask("get_egress_path_config", route, source, site_name)
+        return EgressPath() if path is None else path  # type: ignore[no-any-return]
+
+    async def _refresh_path(self, ready: ReadyQueue) -> None:
+        """Ask for the path's options again; a failure keeps the old ones."""
+        ready.next_refresh = trio.current_time() + ready.path.refresh_interval
+        try:
+            ready.source = await self.egress.source(ready.source.name)
+            ready.path = await self._ask_path(ready.route, ready.source.name, ready.site_name)
+        except (PolicyError, Rejection) as err:
+            log.error("ready queue keeps its old configuration", ready_queue=ready.name, error=str(err))
+
+    def lease_connection(self, ready: ReadyQueue) -> Lease | Denied:
+        """A place under every connection limit of the path."""
+        path = ready.path
+        limits = [(f"kumomta.connection_limit.{ready.name}", path.connection_limit)]
+        limits += path.additional_connection_limits.items()
+        longest = path.connect_timeout + path.banner_timeout + path.ehlo_timeout + path.mail_from_timeout
+        longest += path.rcpt_to_timeout + path.data_timeout + path.data_dot_timeout + path.idle_timeout
+        return self.leases.acquire(limits, ready.name, trio.current_time(), longest)
+
+    def admit_connection(self, ready: ReadyQueue) -> float:
+        """Seconds to wait before the path's rate allows a connection; 0 when it does now."""
+        rate = ready.path.max_connection_rate
+        if rate is None:
+            return 0.0
+        return self.throttles.admit(f"{ready.name}-connection-rate", rate, trio.current_time())
+
+    def message_rates(self, ready: ReadyQueue) -> list[tuple[str, ThrottleSpec]]:
+        """The path's message rates by their keys, the smallest first, so that none is used up in vain."""
+        path = ready.path
+        rates = list(path.additional_message_rate_throttles.items())
+        if path.max_message_rate is not None:
+            rates.append((f"kumomta.max_message_rate.{ready.name}", path.max_message_rate))
+        if len(rates) > 1:
+            rates.sort(key=lambda rate: rate[1].limit / rate[1].period)
+        return rates
+
+    async def dispatch(self, ready: ReadyQueue) -> None:
+        """Run one outgoing session."""
+        await self.dispatchers[ready.protocol.name.partition(":")[0]](ready)
+
+    # -- memory ------------------------------------------------------------------------------------
+    def hold(self, msg: Message) -> None:
+        """Account for a body in a ready queue; past the budget it leaves memory until it is sent."""
+        if msg.data_loaded:
+            if self._body_bytes + msg.size > self._body_budget and msg.data_saved:
+                msg.shrink_data()
+            else:
+                self._body_bytes += msg.size
+
+    def release(self, msg: Message) -> None:
+        if msg.data_loaded:
+            self._body_bytes -= msg.size
+
+
+def internal_response(code: int, enhanced: tuple[int, int, int], text: str) -> Response:
+    """A response that this node made up itself."""
+    return Response(code, EnhancedCode(*enhanced), text, None)

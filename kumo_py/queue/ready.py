@@ -1,0 +1,238 @@
+"""The ready queue: messages of one source to one site that may go now, and the sessions that take them.
+
+Named `source->site@protocol`. It owns its messages until a dispatcher takes one, and starts dispatchers:
+one task per connection, no more than the connection limit, as many as KumoMTA's curve asks for at this
+length. An idle dispatcher parks here; the one that parked last is woken first, so that surplus
+connections idle out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import outcome
+import structlog
+import trio
+
+from kumo_py.limits.lease import Denied
+from kumo_py.queue.context import Context, InsertReason
+
+if TYPE_CHECKING:
+    from kumo_py.dns import MailExchanger
+    from kumo_py.limits.lease import Lease
+    from kumo_py.message.message import Message
+    from kumo_py.proto.reply import Response
+    from kumo_py.queue.config import DeliveryProtocol, EgressPath, EgressSource
+    from kumo_py.queue.queues import Queues
+
+log = structlog.get_logger("kumo_py.queue.ready")
+
+_LEASE_RETRY = 0.25
+"""Seconds after which a denied connection lease or rate is asked for again."""
+
+
+@lru_cache(maxsize=64)
+def connection_targets(limit: int) -> tuple[int, ...]:
+    """At index n: the least queue length at which an (n+1)-th connection is wanted.
+
+    From KumoMTA's goal, ceil(limit · (1 - e^(-0.023 · length))) capped by the length.
+    """
+    targets = []
+    length = 1
+    for connections in range(limit):
+        # The curve reaches the limit only in the infinite; ten half-lives are enough.
+        while length < 1024 and min(math.ceil(limit * (1 - math.exp(-0.023 * length))), length) <= connections:
+            length += 1
+        targets.append(length)
+    return tuple(targets)
+
+
+class _Idler:
+    """A parked dispatcher and since when (trio time)."""
+
+    __slots__ = ("since", "task")
+
+    def __init__(self, task: trio.lowlevel.Task, since: float) -> None:
+        self.task = task
+        self.since = since
+
+
+class ReadyQueue:
+    """See the module. All methods run on the trio thread; those not `async` never block."""
+
+    __slots__ = (
+        "_idle",
+        "_owner",
+        "_retry_at",
+        "connections",
+        "consecutive_failures",
+        "last_change",
+        "messages",
+        "mx",
+        "name",
+        "next_refresh",
+        "path",
+        "pool",
+        "protocol",
+        "route",
+        "site_name",
+        "source",
+    )
+
+    def __init__(
+        self,
+        owner: Queues,
+        *,
+        name: str,
+        site_name: str,
+        route: str,
+        protocol: DeliveryProtocol,
+        source: EgressSource,
+        pool: str,
+        path: EgressPath,
+        mx: MailExchanger | None,
+    ) -> None:
+        self._owner = owner
+        self.name = name
+        self.site_name = site_name
+        self.route = route
+        self.protocol = protocol
+        self.source = source
+        self.pool = pool
+        self.path = path
+        self.mx = mx
+        self.messages: deque[Message] = deque()
+        self.connections = 0
+        self.consecutive_failures = 0
+        """Connection plans in a row of which no host answered."""
+        self.last_change = trio.current_time()
+        self.next_refresh = self.last_change + path.refresh_interval
+        self._idle: list[_Idler] = []
+        self._retry_at = 0.0
+
+    # -- messages in and out -----------------------------------------------------------------------
+    def insert(self, msg: Message) -> bool:
+        """Take a message over, and see that somebody sends it; False when the queue is full."""
+        if len(self.messages) >= self.path.max_ready:
+            return False
+        self.messages.append(msg)
+        self._owner.hold(msg)
+        if self._idle:
+            self._wake(self._idle.pop(), True)
+        elif self._wants_connection():
+            self.connect_more()
+        return True
+
+    def take(self) -> Message | None:
+        """The next message; the caller owns it now."""
+        if not self.messages:
+            return None
+        msg = self.messages.popleft()
+        self._owner.release(msg)
+        return msg
+
+    def put_back(self, msg: Message) -> None:
+        """Return a message that was taken but not tried; it goes first."""
+        self.messages.appendleft(msg)
+        self._owner.hold(msg)
+
+    def take_all(self) -> list[Message]:
+        taken = list(self.messages)
+        self.messages.clear()
+        for msg in taken:
+            self._owner.release(msg)
+        return taken
+
+    # -- dispatchers -------------------------------------------------------------------------------
+    @property
+    def stopping(self) -> bool:
+        return self._owner.stopping
+
+    @property
+    def owner(self) -> Queues:
+        return self._owner
+
+    async def wait(self) -> bool:
+        """Park an idle dispatcher: True when there may be a message, False to close the connection.
+
+        That is after `idle_timeout`, or when the node stops.
+        """
+        if self._owner.stopping:
+            return False
+        if self.messages:
+            return True
+        idler = _Idler(trio.lowlevel.current_task(), trio.current_time())
+        self._idle.append(idler)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._idle.remove(idler)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self.last_change = idler.since
+        woken: bool = await trio.lowlevel.wait_task_rescheduled(abort)
+        return woken
+
+    def _wake(self, idler: _Idler, value: bool) -> None:
+        trio.lowlevel.reschedule(idler.task, outcome.Value(value))
+
+    def close_idle(self, now: float, *, all_of_them: bool = False) -> None:
+        """Let go of the dispatchers that have waited for `idle_timeout` (trio time)."""
+        idle, limit = self._idle, self.path.idle_timeout
+        while idle and (all_of_them or now - idle[0].since >= limit):
+            self._wake(idle.pop(0), False)
+
+    @property
+    def idle_connections(self) -> int:
+        return len(self._idle)
+
+    def _wants_connection(self) -> bool:
+        limit = self.path.connection_limit.limit
+        have = self.connections
+        return have < limit and len(self.messages) >= connection_targets(limit)[have]
+
+    def connect_more(self) -> None:
+        """Start as many dispatchers as the length asks for and the limits allow."""
+        owner = self._owner
+        if owner.stopping or trio.current_time() < self._retry_at:
+            return
+        while self._wants_connection():
+            lease = owner.lease_connection(self)
+            if isinstance(lease, Denied):
+                self._retry_at = trio.current_time() + min(lease.wait, _LEASE_RETRY)
+                return
+            wait = owner.admit_connection(self)
+            if wait > 0.0:
+                lease.release()
+                self._retry_at = trio.current_time() + wait
+                return
+            self.connections += 1
+            owner.spawn(self._dispatch, lease)
+
+    async def _dispatch(self, lease: Lease) -> None:
+        try:
+            await self._owner.dispatch(self)
+        except Exception:
+            # A bug in one session must not stop the node; its messages are still in the spool.
+            log.exception("dispatcher failed", ready_queue=self.name)
+            self._retry_at = trio.current_time() + 1.0
+        finally:
+            self.connections -= 1
+            self.last_change = trio.current_time()
+            lease.release()
+            self.connect_more()
+
+    # -- the queue as a whole ----------------------------------------------------------------------
+    async def requeue_all(
+        self, response: Response, reason: InsertReason, *, delay: float | None, count_attempt: bool
+    ) -> None:
+        """Send every message back to its scheduled queue, after `delay` seconds or by the retry schedule."""
+        for msg in self.take_all():
+            context: Context = (reason,)
+            await self._owner.requeue(msg, response, context, count_attempt=count_attempt, delay=delay)
+
+    def reapable(self, now: float) -> bool:
+        """Whether nothing has happened here for ten minutes."""
+        return not self.messages and not self.connections and now - self.last_change > 600.0

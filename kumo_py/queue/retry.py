@@ -1,0 +1,62 @@
+"""When a message is tried again, and when it is given up: KumoMTA's formulas, without a clock.
+
+All times are seconds. Attempts are counted from 0: the delay after the n-th attempt doubles n times.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kumo_py.queue.config import QueueConfig
+
+_MAX_DOUBLINGS = 40
+"""Beyond this any retry_interval is past every max_age; bounds the numbers."""
+
+
+def delay_after(config: QueueConfig, attempts: int) -> float:
+    """The wait after a failed attempt that had `attempts` before it: retry_interval · 2^attempts, capped.
+
+    Whole seconds, as KumoMTA computes it.
+    """
+    delay = int(config.retry_interval) * (1 << min(attempts, _MAX_DOUBLINGS))
+    if config.max_retry_interval is not None:
+        delay = min(delay, int(config.max_retry_interval))
+    return float(delay)
+
+
+def jitter(config: QueueConfig, random: Random) -> float:
+    """Within half of min(retry_interval / 20, 60 s) either way, cut to whole seconds."""
+    magnitude = min(config.retry_interval / 20.0, 60.0)
+    return float(int(random.random() * magnitude - magnitude / 2.0))
+
+
+def infer_attempts(config: QueueConfig, age: float) -> int:
+    """How many attempts a spooled message of this age has probably had: the count is not spooled."""
+    attempts = 0
+    elapsed = 0.0
+    while attempts <= _MAX_DOUBLINGS:
+        elapsed += delay_after(config, attempts)
+        if elapsed > age:
+            break
+        # A zero interval would never pass the age.
+        if elapsed == 0.0:
+            break
+        attempts += 1
+    else:
+        # The cap makes all further delays equal.
+        step = delay_after(config, attempts)
+        attempts += max(0, int((age - elapsed) // step)) if step else 0
+    return attempts
+
+
+def delay_at_start_up(config: QueueConfig, attempts: int, age: float) -> float | None:
+    """How long a message read from the spool waits: due at creation plus the delays of attempts 1..n-1.
+
+    None when that, or its age, is past max_age.
+    """
+    due_age = sum(delay_after(config, n) for n in range(1, attempts))
+    if age >= config.max_age or due_age >= config.max_age:
+        return None
+    return max(0.0, due_age - age)

@@ -1,0 +1,57 @@
+"""The scheduled queue: `campaign:tenant@domain!routing_domain`, and the way of a message through it.
+
+It holds no messages of its own: those that wait lie in the node's one timer wheel and point back here, those
+that may go are in a ready queue. What it does own is the queue's configuration, the choice among the
+pool's sources, and the count of what waits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from kumo_py.message.queue_name import QueueName
+from kumo_py.queue.config import QueueConfig
+from kumo_py.queue.egress import SourceSelector
+
+if TYPE_CHECKING:
+    from kumo_py.queue.ready import ReadyQueue
+
+NULL_QUEUE = "null"
+"""Messages of this queue are dropped without a trace."""
+
+
+class ScheduledQueue:
+    """One queue's configuration and counters; `Queues` moves the messages."""
+
+    __slots__ = (
+        "components",
+        "config",
+        "delayed",
+        "last_change",
+        "name",
+        "next_refresh",
+        "ready_by_source",
+        "selector",
+    )
+
+    def __init__(self, name: str, config: QueueConfig, selector: SourceSelector) -> None:
+        self.name = name
+        self.components = QueueName.parse(name)
+        self.selector = selector
+        self.ready_by_source: dict[str, tuple[float, ReadyQueue]] = {}
+        """Ready queues found for a source, each until a time (trio) when its site is looked up again."""
+        self.delayed = 0
+        """Messages of this queue in the timer wheel."""
+        self.last_change = trio.current_time()
+        self.apply(config)
+
+    def apply(self, config: QueueConfig) -> None:
+        """Take a new configuration over."""
+        self.config = config
+        self.next_refresh = trio.current_time() + config.refresh_interval
+
+    def reapable(self, now: float) -> bool:
+        """Whether it is empty and nothing has happened for `reap_interval` (trio time)."""
+        return self.delayed == 0 and now - self.last_change > self.config.reap_interval

@@ -1,0 +1,190 @@
+"""One connection to a remote server: connect, greeting, EHLO, STARTTLS, and commands with their replies.
+
+It knows the protocol and nothing of queues. Whoever owns it bounds each wait by moving `deadline`; the watch
+of SmtpDelivery cancels what is overdue. Reply bytes that came before TLS are never believed after it
+(RFC 3207 §4.2).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from math import inf
+from typing import TYPE_CHECKING
+
+import trio
+
+from kumo_py.logs import Tls
+from kumo_py.net.transport import SocketTransport, Transport
+from kumo_py.proto.client import parse_ehlo
+from kumo_py.proto.reply import ReplyError, ReplyReader, Response
+
+if TYPE_CHECKING:
+    from kumo_py.dns import HostAddress
+    from kumo_py.queue.config import EgressPath, EgressSource
+    
+
+
+class ConnectionFailed(Exception):
+    """No usable session with this host; the text says how far it came."""
+
+
+class PeerClosed(ConnectionFailed):
+    """The remote server closed the connection while a reply was due."""
+
+
+class TlsFailed(ConnectionFailed):
+    """The TLS handshake failed."""
+
+
+async def connect(host: HostAddress, source: EgressSource, path: EgressPath) -> SocketTransport:
+    """A TCP connection from the source's address. Raises ConnectionFailed."""
+    port = source.remote_port or host.port or path.smtp_port
+    where = f"connect to {host.name}/{host.addr}:{port}"
+    if source.ha_proxy_server or source.socks5_proxy_server:
+        raise ConnectionFailed(f"{where}: proxies are not supported by this version of kumo-py")
+    family = socket.AF_INET6 if ":" in host.addr else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        if source.source_address is not None:
+            try:
+                sock.bind((source.source_address, 0))
+            except OSError as err:
+                raise ConnectionFailed(f"{where}: bind {source.source_address}: {err.strerror}") from err
+        try:
+            sock.connect((host.addr, port))
+        except BlockingIOError:
+            with trio.move_on_after(path.connect_timeout) as scope:
+                await trio.lowlevel.wait_writable(sock)
+            if scope.cancelled_caught:
+                raise ConnectionFailed(f"{where}: timed out after {path.connect_timeout:g}s") from None
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise OSError(code, os.strerror(code)) from None
+        return SocketTransport(sock)
+    except OSError as err:
+        sock.close()
+        raise ConnectionFailed(f"{where}: {err.strerror}") from err
+    except BaseException:
+        sock.close()
+        raise
+
+
+class Connection:
+    """The session with one host over a transport that it owns."""
+
+    __slots__ = ("_replies", "deadline", "extensions", "tls", "transport", "use_rset", "waiting_for")
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self._replies = ReplyReader()
+        self.extensions: dict[str, str | None] = {}
+        self.tls: Tls | None = None
+        self.deadline = inf
+        """When (trio time) the network wait that is under way is too long; infinite while there is none."""
+        self.waiting_for: tuple[str, float] = ("", 0.0)
+        """What that wait is for, and how many seconds it may take."""
+        self.use_rset = False
+        """Whether the next transaction begins with RSET: something was sent before it."""
+
+    async def reply(self, command: str | None, timeout: float) -> Response:
+        """The reply to a command that was sent. Raises PeerClosed or ConnectionFailed."""
+        replies = self._replies
+        try:
+            response = replies.next(command)
+            if response is None:
+                self._wait_for(command or "the banner", timeout)
+                while response is None:
+                    data = await self.transport.receive()
+                    if not data:
+                        raise PeerClosed(f"connection closed by peer while waiting for {self.waiting_for[0]}")
+                    replies.feed(data)
+                    response = replies.next(command)
+        except ReplyError as err:
+            raise ConnectionFailed(f"unexpected reply to {command}: {err}") from err
+        except OSError as err:
+            raise PeerClosed(f"waiting for {self.waiting_for[0]}: {_reason(err)}") from err
+        self.deadline = inf
+        return response
+
+    async def send(self, parts: list[bytes], what: str, timeout: float) -> None:
+        """Write, within `timeout` seconds; the deadline stands until the next reply. Raises PeerClosed."""
+        self._wait_for(what, timeout)
+        try:
+            await self.transport.send_parts(parts)
+        except OSError as err:
+            raise PeerClosed(f"sending {what}: {_reason(err)}") from err
+
+    async def command(self, line: str, timeout: float) -> Response:
+        """Send one command and await its reply; `timeout` in seconds."""
+        await self.send([line.encode() + b"\r\n"], line, timeout)
+        return await self.reply(line, timeout)
+
+    def _wait_for(self, what: str, timeout: float) -> None:
+        self.waiting_for = (what, timeout)
+        self.deadline = trio.current_time() + timeout
+
+    def alive(self) -> bool:
+        """Whether an idle connection is still good: anything the server says unasked means it isn't."""
+        try:
+            return self.transport.poll() is None and not self._replies.pending
+        except OSError:
+            return False
+
+    async def greet(self, ehlo_domain: str, path: EgressPath) -> None:
+        """Banner and EHLO (RFC 5321 §3.1, §3.2). Raises ConnectionFailed."""
+        banner = await self.reply(None, path.banner_timeout)
+        if banner.code != 220:
+            raise ConnectionFailed(f"banner: {banner.to_single_line()}")
+        await self.ehlo(ehlo_domain, path)
+
+    async def ehlo(self, ehlo_domain: str, path: EgressPath) -> None:
+        verb = "LHLO" if path.use_lmtp else "EHLO"
+        response = await self.command(f"{verb} {ehlo_domain}", path.ehlo_timeout)
+        if response.code != 250:
+            raise ConnectionFailed(f"{verb}: {response.to_single_line()}")
+        self.extensions = parse_ehlo(response.content)
+
+    async def start_tls(self, context: ssl.SSLContext, host: str, ehlo_domain: str, path: EgressPath) -> None:
+        """STARTTLS, handshake, and EHLO again. Raises TlsFailed or ConnectionFailed."""
+        response = await self.command("STARTTLS", path.starttls_timeout)
+        if response.code != 220:
+            raise TlsFailed(f"STARTTLS: {response.to_single_line()}")
+        if self._replies.pending:
+            raise TlsFailed("STARTTLS: the server sent more in the clear after its reply (RFC 3207 §4.2)")
+        self._wait_for("the TLS handshake", path.starttls_timeout)
+        try:
+            await self.transport.start_tls(context, server_hostname=host)
+        except OSError as err:
+            raise TlsFailed(f"TLS handshake with {host}: {_reason(err)}") from err
+        self.tls = describe_tls(self.transport)
+        await self.ehlo(ehlo_domain, path)
+
+    async def quit(self) -> None:
+        """Say good-bye; the server's answer is not waited for long."""
+        try:
+            await self.command("QUIT", 2.0)
+        except ConnectionFailed:
+            return
+
+    def close(self) -> None:
+        self.transport.close()
+
+
+def describe_tls(transport: Transport) -> Tls | None:
+    """What log records say of the TLS session."""
+    layer = transport.tls
+    if layer is None:
+        return None
+    cipher = layer.cipher()
+    subject = layer.getpeercert() or {}
+    names = [f"{key}={value}" for rdn in subject.get("subject", ()) for key, value in rdn]  # type: ignore[misc]
+    return Tls(cipher[0] if cipher else "", layer.version() or "", names)
+
+
+def _reason(err: OSError) -> str:
+    if isinstance(err, ssl.SSLCertVerificationError):
+        return f"certificate not valid: {err.verify_message}"
+    return err.strerror or str(err) or type(err).__name__
