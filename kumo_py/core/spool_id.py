@@ -53,7 +53,8 @@ def created(spool_id: bytes) -> float:
     if len(spool_id) != 16 or spool_id[6] >> 4 != 1:
         raise ValueError(f"'{spool_id.hex()}' is not a spool id: it holds no time (UUID version 1)")
     low, middle, high = _TIME.unpack_from(spool_id)
-    return (((high ^ _VERSION) << 48 | middle << 32 | low) - _GREGORIAN) / 1e7
+    time: int = (high ^ _VERSION) << 48 | middle << 32 | low
+    return (time - _GREGORIAN) / 1e7
 
 
 def parse_hex(text: str) -> bytes:

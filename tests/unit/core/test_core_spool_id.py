@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import uuid
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -32,7 +33,7 @@ def test_ids_increase_whatever_the_clock_does(steps: list[int]) -> None:
         spool_id = source.next(now)
         times.append(uuid.UUID(bytes=spool_id).time)
         assert created(spool_id) >= now / 1e9 - 1e-6
-    assert all(earlier < later for earlier, later in zip(times, times[1:], strict=False))
+    assert all(earlier < later for earlier, later in pairwise(times))
 
 
 @given(st.integers(0, 2**60 * 100 - 0x01B21DD213814000 * 100 - 1), st.integers(0, 2**14 - 1))
@@ -62,7 +63,8 @@ def test_an_id_without_a_time(spool_id: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "00", "g" * 32, "0" * 33, "0" * 16 + "-" + "0" * 16, " " + "0" * 31, "0" * 32 + "\n", "٣" * 32]
+    "text",
+    ["", "00", "g" * 32, "0" * 33, "0" * 16 + "-" + "0" * 16, " " + "0" * 31, "0" * 32 + "\n", "٣" * 32],
 )
 def test_what_is_no_id(text: str) -> None:
     with pytest.raises(ValueError, match="is not a spool id: write 32"):
