@@ -1,0 +1,20 @@
+"""Logs: the delivery log (records, segments, their reader) and the diagnostic log."""
+
+from kumo_py.logs.config import LocalLogsConfig, PerRecord
+from kumo_py.logs.context import LogContext, Peer, SourceAddress, Tls
+from kumo_py.logs.delivery_log import DeliveryLog
+from kumo_py.logs.diagnostics import Diagnostics, configure_diagnostics
+from kumo_py.logs.record_type import RecordType
+
+__all__ = [
+    "DeliveryLog",
+    "Diagnostics",
+    "LocalLogsConfig",
+    "LogContext",
+    "Peer",
+    "PerRecord",
+    "RecordType",
+    "SourceAddress",
+    "Tls",
+    "configure_diagnostics",
+]
