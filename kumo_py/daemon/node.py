@@ -1,0 +1,288 @@
+"""A node: one policy, its listeners, spool, queues and logs; the order in which they start and stop.
+
+Start: policy, `pre_init`, `init` (which defines spools and logs and binds listeners), queues, listeners, then
+what the spool holds. Stop: listeners first, so that nothing new comes in; then sessions and dispatchers finish what
+they have in hand, within `grace` seconds; logs and spool close last. A second signal skips the grace. Nothing
+answered with 250 is lost either way, because the spool was written before the answer.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from kumo_py.core.policy import PolicyError, Rejection
+from kumo_py.core.spool_id import SpoolIdSource
+from kumo_py.daemon.clock import wall_clock
+from kumo_py.daemon.server_tls import ServerContexts
+from kumo_py.dns import Resolver, ResolverConfig
+from kumo_py.limits.lease import Leases
+from kumo_py.limits.throttle import Throttles
+from kumo_py.logs import DeliveryLog
+from kumo_py.policy import LuaPolicy
+from kumo_py.queue.enumeration import enumerate_spool
+from kumo_py.queue.queues import Queues
+from kumo_py.smtp_in import Listener, Services
+from kumo_py.smtp_out.session import SmtpDelivery
+from kumo_py.spool import Spool, SpoolError, open_spool
+from kumo_py.spool.messages import MessageSpool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from kumo_py.logs import LocalLogsConfig
+    from kumo_py.logs.diagnostics import Diagnostics
+    from kumo_py.message.message import Message
+    from kumo_py.policy.params import HttpListenerParams
+    from kumo_py.smtp_in.params import ListenerParams
+    from kumo_py.spool import SpoolConfig
+
+log = structlog.get_logger("kumo_py.daemon")
+
+DEFAULT_GRACE = 30.0
+"""Seconds that sessions and dispatchers have to finish after the first signal."""
+
+
+class StartupError(Exception):
+    """The node cannot start; the text says why and what would help."""
+
+
+class Node:
+    """Also the Host that the policy talks to. Several may run in one process."""
+
+    def __init__(
+        self,
+        policy_path: Path,
+        *,
+        grace: float = DEFAULT_GRACE,
+        diagnostics: Diagnostics | None = None,
+        validating: bool = False,
+    ) -> None:
+        self._policy_path = policy_path
+        self._grace = grace
+        self._diagnostics = diagnostics
+        self._validating = validating
+        self._hostname = socket.gethostname()
+        self._nodeid = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{self._hostname}.{uuid.getnode():012x}"))
+        self._stop = trio.Event()
+        self._stop_now = trio.CancelScope()
+        self._spools: dict[str, Spool] = {}
+        self._listeners: list[Listener] = []
+        self._resolver_config: ResolverConfig | None = None
+        self._starting = True
+        self.addresses: dict[str, list[str]] = {"smtp": []}
+        """What is bound, as `ip:port`, by kind of listener."""
+
+    # -- life --------------------------------------------------------------------------------------
+    async def serve(self, *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until `stop` is called twice, or once and all is finished. Raises StartupError."""
+        self._wall: Callable[[], float] = wall_clock()
+        self.policy = LuaPolicy(self._policy_path, self, trio.current_time)
+        self.log = DeliveryLog(self._nodeid, self._wall, self.policy)
+        try:
+            with self._stop_now:
+                async with trio.open_nursery() as support:
+                    await self._start(support)
+                    task_status.started(self)
+                    log.info("initialization complete")
+                    await self._stop.wait()
+                    log.info("shutting down")
+                    await self._finish()
+                    support.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + self._grace):
+                await self.log.aclose()
+                for spool in self._spools.values():
+                    await spool.aclose()
+
+    def stop(self) -> None:
+        """Begin to stop; called again, stop now."""
+        if self._stop.is_set():
+            self._stop_now.cancel()
+        self._stop.set()
+
+    async def serve_until_signalled(self) -> bool:
+        """`serve`, with SIGTERM, SIGINT and SIGHUP each calling `stop`."""
+        problem: StartupError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_signals)
+            try:
+                await self.serve()
+            except* StartupError as group:
+                problem = _first(group)
+            nursery.cancel_scope.cancel()
+        if problem is not None:
+            raise problem
+        return True
+
+    async def validate(self) -> bool:
+        """Load the policy and run its start-up events without effect; whether it is fit to serve.
+
+        Raises PolicyError or Rejection.
+        """
+        self._validating = True
+        await self._load_policy()
+        for event in ("pre_init", "init", "validate_config"):
+            await self.policy.ask(event)
+        return True
+
+    async def run_script(self, *args: str) -> bool:
+        """Load the policy and run its `main` event. Raises PolicyError or Rejection."""
+        await self._load_policy()
+        await self.policy.ask("main", *args)
+        return True
+
+    async def _load_policy(self) -> None:
+        self._wall = wall_clock()
+        self.policy = LuaPolicy(self._policy_path, self, trio.current_time)
+        await self.policy.load()
+
+    async def _watch_signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                log.info(f"received {signal.Signals(number).name}")
+                self.stop()
+
+    async def _start(self, support: trio.Nursery) -> None:
+        self._support = support
+        await support.start(self.log.serve)
+        try:
+            await self.policy.load()
+            await self.policy.ask("pre_init")
+            await self.policy.ask("init")
+        except (PolicyError, Rejection) as err:
+            raise StartupError(str(err)) from err
+        missing = [name for name in ("data", "meta") if name not in self._spools]
+        if missing:
+            raise StartupError(
+                f"no spool named {' and '.join(missing)}: call kumo.define_spool {{ name = '{missing[0]}', "
+                "path = '/var/spool/…' } in the policy's init event"
+            )
+        spool = MessageSpool(self._spools["data"], self._spools["meta"])
+        found = spool.reconcile()
+        self.queues = Queues(
+            policy=self.policy,
+            spool=spool,
+            delivery_log=self.log,
+            resolver=Resolver(self._resolver_config or ResolverConfig()),
+            throttles=Throttles(),
+            leases=Leases(),
+            wall=self._wall,
+        )
+        delivery = SmtpDelivery(self.queues, self._hostname)
+        self.queues.dispatchers["smtp_client"] = delivery.run
+        support.start_soon(delivery.watch)
+        self._queues_done = trio.Event()
+        await support.start(self._serve_queues)
+        self._services = self._make_services(spool)
+        self._starting = False
+        for listener in self._listeners:
+            await self._open(listener)
+        support.start_soon(enumerate_spool, self.queues, found)
+
+    async def _serve_queues(self, *, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await self.queues.serve(task_status=task_status)
+        finally:
+            self._queues_done.set()
+
+    async def _finish(self) -> None:
+        """Let sessions, then dispatchers, come to an end within the grace."""
+        with trio.move_on_after(self._grace) as scope:
+            async with trio.open_nursery() as stopping:
+                for listener in self._listeners:
+                    stopping.start_soon(listener.stop, self._grace)
+            self.queues.stop()
+            await self._queues_done.wait()
+        if scope.cancelled_caught:
+            log.warning(f"sessions did not finish within {self._grace:g}s; they are cut off")
+
+    def _make_services(self, spool: MessageSpool) -> Services:
+        ids = SpoolIdSource(os.urandom(6), int.from_bytes(os.urandom(2)) & 0x3FFF)
+        contexts = ServerContexts()
+        return Services(
+            policy=self.policy,
+            queues=self.queues,
+            spool=spool,
+            log=self.log,
+            new_id=lambda: ids.next(time.time_ns()),
+            wall=self._wall,
+            refusing=self._refusing,
+            tls_context=contexts.get,
+            hostname=self._hostname,
+        )
+
+    def _refusing(self) -> str | None:
+        """Why mail is not accepted just now, for a 421."""
+        if self._stop.is_set():
+            return "shutting down"
+        if any(spool.free_space_low() for spool in self._spools.values()) or self.log.disk_low():
+            return "disk is too full. Try later"
+        return None
+
+    # -- what the policy asks for (Host) -------------------------------------------------------------
+    @property
+    def hostname(self) -> str:
+        return self._hostname
+
+    async def start_esmtp_listener(self, params: ListenerParams) -> None:
+        """Bound at once, so that an address in use is an error of the policy; served when the node is ready."""
+        if self._validating:
+            return
+        listener = Listener(params)
+        listener.bind()
+        self._listeners.append(listener)
+        if not self._starting:
+            await self._open(listener)
+
+    async def _open(self, listener: Listener) -> None:
+        address = await self._support.start(listener.serve, self._services)
+        self.addresses["smtp"].append(address)
+        log.info(f"smtp listener on {address}")
+
+    async def start_http_listener(self, params: HttpListenerParams) -> None:
+        if not self._validating:
+            log.warning(f"the HTTP listener on {params.listen} is not available in this version of kumo-py")
+
+    async def define_spool(self, config: SpoolConfig) -> None:
+        if self._validating:
+            return
+        if config.name in self._spools:
+            raise ValueError(f"spool '{config.name}' is defined already")
+        try:
+            spool = self._spools[config.name] = await open_spool(config)
+        except SpoolError as err:
+            raise ValueError(f"spool '{config.name}' at {config.path}: {err}") from err
+        for notice in spool.notices:
+            log.warning(f"spool {config.name}: {notice}")
+
+    async def configure_local_logs(self, config: LocalLogsConfig) -> None:
+        if not self._validating:
+            await self.log.add_local(config)
+
+    def configure_resolver(self, config: ResolverConfig) -> None:
+        self._resolver_config = config
+
+    async def load_message(self, msg: Message) -> None:
+        await self.queues.spool.load(msg)
+
+    def diagnostic(self, level: str, text: str) -> None:
+        getattr(log, "warning" if level == "warn" else level)(text)
+
+    def set_diagnostic_filter(self, directives: str) -> None:
+        if self._diagnostics is not None:
+            self._diagnostics.set_filter(directives)
+
+
+def _first(group: BaseExceptionGroup[StartupError]) -> StartupError:
+    """The error inside the groups that nurseries make."""
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
