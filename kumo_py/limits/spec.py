@@ -32,7 +32,7 @@ _UNITS: Mapping[int, str] = {1: "s", 60: "m", 3600: "h", 86_400: "d"}
 class ThrottleSpec:
     """At most `quantity` in `period` seconds, of which `burst` may come at once."""
 
-    __slots__ = ("burst", "key_suffix", "local", "max_burst", "period", "quantity")
+    __slots__ = ("burst", "key_suffix", "local", "max_burst", "period", "period_ns", "quantity")
 
     def __init__(self, quantity: int, period: int, max_burst: int | None = None, local: bool = False) -> None:
         """`period` is in seconds. Raises ValueError unless quantity and period are at least 1."""
@@ -40,6 +40,7 @@ class ThrottleSpec:
             raise ValueError("quantity and period of a throttle must be greater than 0")
         self.quantity: Final = quantity
         self.period: Final = period
+        self.period_ns: Final = period * 1_000_000_000
         self.max_burst: Final = max_burst
         self.local: Final = local
         written = quantity if max_burst is None else max_burst
