@@ -135,10 +135,8 @@ class Message:
         domain = split_address(self.recipients[0])[1].lower() if self.recipients else ""
         if not ("tenant" in meta or "campaign" in meta or "routing_domain" in meta):
             return domain
-        name = QueueName(
-            domain, self.meta_text("tenant"), self.meta_text("campaign"), self.meta_text("routing_domain")
-        )
-        return str(name)
+        tenant, campaign = self.meta_text("tenant"), self.meta_text("campaign")
+        return str(QueueName(domain, tenant, campaign, self.meta_text("routing_domain")))
 
     # -- content -----------------------------------------------------------------------------------
     @property

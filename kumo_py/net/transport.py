@@ -207,7 +207,7 @@ class StreamTransport:
     def tls(self) -> ssl.SSLObject | None:
         if self._tls_stream is None:
             return None
-        return self._tls_stream._ssl_object  # type: ignore[attr-defined,no-any-return]  # the public proxy hides the type
+        return self._tls_stream._ssl_object
 
     async def receive(self) -> bytes:
         try:
@@ -249,6 +249,6 @@ class StreamTransport:
             stream = stream.transport_stream
         if isinstance(stream, trio.StapledStream):
             for half in (stream.send_stream, stream.receive_stream):
-                half.close()  # type: ignore[attr-defined]  # memory streams close without waiting
+                half.close()
         elif isinstance(stream, trio.SocketStream):
             stream.socket.close()

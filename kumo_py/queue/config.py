@@ -29,21 +29,21 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Base of all option tables: unknown keys are errors."""
 
 
-class NamedHost(Options):
+class NamedHost(Options, frozen=True):
     """An `mx_list` entry with its address given."""
 
     name: str
     addr: str
 
 
-class SmtpProtocol(Options):
+class SmtpProtocol(Options, frozen=True):
     """`protocol = { smtp = {...} }`."""
 
     mx_list: list[str | NamedHost] = []
     treat_mx_list_as_secure: bool = False
 
 
-class LuaProtocol(Options):
+class LuaProtocol(Options, frozen=True):
     """`protocol = { custom_lua = {...} }`."""
 
     constructor: str
@@ -52,13 +52,13 @@ class LuaProtocol(Options):
     max_batch_latency: Duration = Duration(0.0)
 
 
-class XferProtocol(Options):
+class XferProtocol(Options, frozen=True):
     """`protocol = { xfer = {...} }`."""
 
     target: str
 
 
-class DeliveryProtocol(Options):
+class DeliveryProtocol(Options, frozen=True):
     """How messages of a queue are delivered; SMTP unless one of the others is named."""
 
     smtp: SmtpProtocol | None = None
@@ -87,14 +87,14 @@ class DeliveryProtocol(Options):
         return "smtp_client" if self.xfer is None else "xfer"
 
 
-class ShrinkPolicy(Options):
+class ShrinkPolicy(Options, frozen=True):
     """When a delayed message leaves memory, by the time to its next attempt."""
 
     interval: Duration
     policy: MemoryReduction
 
 
-class QueueConfig(Options):
+class QueueConfig(Options, frozen=True):
     """`kumo.make_queue_config`."""
 
     retry_interval: Duration = Duration(1200.0)
@@ -114,7 +114,7 @@ class QueueConfig(Options):
     provider_name: str | None = None
 
 
-class EgressPath(Options):
+class EgressPath(Options, frozen=True):
     """`kumo.make_egress_path`: everything about one source to one site."""
 
     connection_limit: LimitSpec = LimitSpec(32)
@@ -181,14 +181,14 @@ class EgressPath(Options):
     aggressive_connection_opening: bool = False
 
 
-class Suspension(Options):
+class Suspension(Options, frozen=True):
     """`suspend_when_unplumbed`, `suspend_when_proxy_unhealthy`."""
 
     trigger: Literal["Immediate"] | dict[str, ThrottleSpec]
     duration: Duration
 
 
-class EgressSource(Options):
+class EgressSource(Options, frozen=True):
     """`kumo.make_egress_source`."""
 
     name: str
@@ -206,14 +206,14 @@ class EgressSource(Options):
     ttl: Duration = Duration(60.0)
 
 
-class PoolEntry(Options):
+class PoolEntry(Options, frozen=True):
     """One source of a pool; weight 0 leaves it out."""
 
     name: str
     weight: int = 1
 
 
-class EgressPool(Options):
+class EgressPool(Options, frozen=True):
     """`kumo.make_egress_pool`."""
 
     name: str

@@ -5,9 +5,8 @@ The name `unspecified` never fires an event: it is one source whose address the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import gcd
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kumo_py.core.policy import Policy, PolicyError
 from kumo_py.queue.config import (
@@ -17,6 +16,9 @@ from kumo_py.queue.config import (
     EgressPool,
     EgressSource,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _T = TypeVar("_T", EgressPool, EgressSource)
 

@@ -64,7 +64,9 @@ async def _restore(queues: Queues, message_id: bytes) -> bool:
         # The message stays: a policy that is mended later finds it again.
         log.error("spooled message waits for a working policy", id=message_id.hex(), error=str(err))
         await queues.requeue(
-            msg, Response(451, EnhancedCode(4, 4, 4), str(err), None), (InsertReason.ENUMERATED,),
+            msg,
+            Response(451, EnhancedCode(4, 4, 4), str(err), None),
+            (InsertReason.ENUMERATED,),
             count_attempt=False,
         )
         return False

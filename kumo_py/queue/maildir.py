@@ -18,13 +18,13 @@ import minijinja
 import trio
 
 from kumo_py.logs import LogContext, RecordType
-from kumo_py.message.queue_name import QueueName
 from kumo_py.proto.address import split_address
 from kumo_py.proto.reply import Response
 from kumo_py.queue.context import Context, InsertReason, add
 
 if TYPE_CHECKING:
     from kumo_py.message.message import Message
+    from kumo_py.message.queue_name import QueueName
     from kumo_py.queue.queues import Queues
     from kumo_py.queue.scheduled import ScheduledQueue
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 import trio
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from kumo_py.logs import DeliveryLog
     from kumo_py.message.message import Message
     from kumo_py.spool.messages import MessageSpool
+
+_A = TypeVar("_A")
 
 log = structlog.get_logger("kumo_py.queue")
 
@@ -134,9 +136,9 @@ class Queues:
         for queue in self.ready.values():
             queue.close_idle(trio.current_time(), all_of_them=True)
 
-    def spawn(self, run: Callable[..., Awaitable[None]], *args: Any) -> None:
+    def spawn(self, run: Callable[[_A], Awaitable[None]], arg: _A) -> None:
         assert self._nursery is not None, "Queues.serve is not running"
-        self._nursery.start_soon(run, *args)
+        self._nursery.start_soon(run, arg)
 
     async def _save_unsaved(self) -> None:
         """Deferred messages that still wait go to the spool before the node ends."""
@@ -235,7 +237,7 @@ class Queues:
         config = await self.policy.ask(
             "get_queue_config", parts.domain, parts.tenant, parts.campaign, parts.routing_domain
         )
-        return QueueConfig() if config is None else config  # type: ignore[no-any-return]
+        return QueueConfig() if config is None else config
 
     async def _refresh_queue(self, queue: ScheduledQueue) -> None:
         """Ask for the configuration again; a failure keeps the old one."""
@@ -315,9 +317,7 @@ class Queues:
         selector = queue.selector
         if not selector.entries:
             pool = selector.pool.name
-            raise NotPlaced(
-                f"KumoMTA internal: no sources available for {queue.name} pool=`{pool}`", pool
-            )
+            raise NotPlaced(f"KumoMTA internal: no sources available for {queue.name} pool=`{pool}`", pool)
         full = False
         for source in selector.round():
             try:
@@ -540,7 +540,7 @@ class Queues:
 
     async def _ask_path(self, route: str, source: str, site_name: str) -> EgressPath:
         path = await self.policy.ask("get_egress_path_config", route, source, site_name)
-        return EgressPath() if path is None else path  # type: ignore[no-any-return]
+        return EgressPath() if path is None else path
 
     async def _refresh_path(self, ready: ReadyQueue) -> None:
         """Ask for the path's options again; a failure keeps the old ones."""

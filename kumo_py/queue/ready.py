@@ -18,7 +18,6 @@ import structlog
 import trio
 
 from kumo_py.limits.lease import Denied
-from kumo_py.queue.context import Context, InsertReason
 
 if TYPE_CHECKING:
     from kumo_py.dns import MailExchanger
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from kumo_py.message.message import Message
     from kumo_py.proto.reply import Response
     from kumo_py.queue.config import DeliveryProtocol, EgressPath, EgressSource
+    from kumo_py.queue.context import Context, InsertReason
     from kumo_py.queue.queues import Queues
 
 log = structlog.get_logger("kumo_py.queue.ready")
@@ -44,7 +44,9 @@ def connection_targets(limit: int) -> tuple[int, ...]:
     length = 1
     for connections in range(limit):
         # The curve reaches the limit only in the infinite; ten half-lives are enough.
-        while length < 1024 and min(math.ceil(limit * (1 - math.exp(-0.023 * length))), length) <= connections:
+        while (
+            length < 1024 and min(math.ceil(limit * (1 - math.exp(-0.023 * length))), length) <= connections
+        ):
             length += 1
         targets.append(length)
     return tuple(targets)

@@ -5,10 +5,11 @@ All times are seconds. Attempts are counted from 0: the delay after the n-th att
 
 from __future__ import annotations
 
-from random import Random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from random import Random
+
     from kumo_py.queue.config import QueueConfig
 
 _MAX_DOUBLINGS = 40

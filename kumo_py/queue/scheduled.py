@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from kumo_py.message.queue_name import QueueName
-from kumo_py.queue.config import QueueConfig
-from kumo_py.queue.egress import SourceSelector
 
 if TYPE_CHECKING:
+    from kumo_py.queue.config import QueueConfig
+    from kumo_py.queue.egress import SourceSelector
     from kumo_py.queue.ready import ReadyQueue
 
 NULL_QUEUE = "null"

@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -23,7 +23,6 @@ from kumo_py.proto.reply import ReplyError, ReplyReader, Response
 if TYPE_CHECKING:
     from kumo_py.dns import HostAddress
     from kumo_py.queue.config import EgressPath, EgressSource
-    
 
 
 class ConnectionFailed(Exception):
@@ -179,8 +178,8 @@ def describe_tls(transport: Transport) -> Tls | None:
     if layer is None:
         return None
     cipher = layer.cipher()
-    subject = layer.getpeercert() or {}
-    names = [f"{key}={value}" for rdn in subject.get("subject", ()) for key, value in rdn]  # type: ignore[misc]
+    certificate: dict[str, Any] = layer.getpeercert() or {}
+    names = [f"{key}={value}" for rdn in certificate.get("subject", ()) for key, value in rdn]
     return Tls(cipher[0] if cipher else "", layer.version() or "", names)
 
 

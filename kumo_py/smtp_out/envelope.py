@@ -33,7 +33,9 @@ class Envelope:
 
     __slots__ = ("mail", "msg", "rcpts", "recipients")
 
-    def __init__(self, msg: Message, recipients: Sequence[str], connection: Connection, path: EgressPath) -> None:
+    def __init__(
+        self, msg: Message, recipients: Sequence[str], connection: Connection, path: EgressPath
+    ) -> None:
         """Raises Refused when the server lacks what the message needs, or an address has no wire form."""
         self.msg = msg
         self.recipients = recipients

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kumo_py.dns import DnsError, HostAddress, IpLookupStrategy, connection_plan, parse_literal, split_port
+from kumo_py.dns import DnsError, HostAddress, connection_plan
+from kumo_py.dns.names import parse_literal, split_port
 from kumo_py.proto.reply import EnhancedCode, Response
 from kumo_py.queue.config import NamedHost
 from kumo_py.queue.context import InsertReason
@@ -16,7 +17,7 @@ from kumo_py.queue.context import InsertReason
 if TYPE_CHECKING:
     from random import Random
 
-    from kumo_py.dns import Resolver
+    from kumo_py.dns import IpLookupStrategy, Resolver
     from kumo_py.queue.ready import ReadyQueue
 
 
@@ -39,7 +40,7 @@ def shown(host: HostAddress) -> str:
 async def make_plan(ready: ReadyQueue, resolver: Resolver, random: Random) -> list[HostAddress]:
     """The addresses, best first. Raises NoPlan."""
     path = ready.path
-    strategy = IpLookupStrategy(path.ip_lookup_strategy)
+    strategy: IpLookupStrategy = path.ip_lookup_strategy
     hosts: list[HostAddress] = []
     if ready.mx is None:
         hosts = await _listed(ready, resolver, strategy)
@@ -81,11 +82,13 @@ async def _listed(ready: ReadyQueue, resolver: Resolver, strategy: IpLookupStrat
             continue
         name, port = split_port(entry)
         try:
-            if name.startswith("["):
-                hosts.append(HostAddress(name, parse_literal(name), False, port))
-            else:
-                for found in await resolver.lookup_addresses(name, strategy):
-                    hosts.append(HostAddress(name, found.addr, found.is_secure, port))
-        except (DnsError, ValueError):
+            hosts.append(HostAddress(name, parse_literal(name), False, port))
             continue
+        except ValueError:
+            pass  # a name
+        try:
+            found = await resolver.lookup_addresses(name, strategy)
+        except DnsError:
+            continue
+        hosts.extend(HostAddress(name, item.addr, item.is_secure, port) for item in found)
     return hosts

@@ -125,16 +125,17 @@ class Session:
                     plan.insert(0, host)
                 if plan and self._message is None and not ready.stopping:
                     self._message = ready.take()
-            if self._message is not None and failures:
+            if failures:
                 await self._no_host_answered(failures)
         finally:
             self._give_back()
 
     def _give_back(self) -> None:
         """What was taken and not tried goes back, in order."""
-        for msg in (self._ahead and self._ahead.msg, self._message):
-            if msg is not None:
-                self._ready.put_back(msg)
+        if self._ahead is not None:
+            self._ready.put_back(self._ahead.msg)
+        if self._message is not None:
+            self._ready.put_back(self._message)
         self._ahead = self._envelope_sent = self._message = None
 
     async def _use(self, host: HostAddress) -> tuple[bool, str | None]:
@@ -224,8 +225,8 @@ class Session:
             except Untried:
                 return False
             self._tried += 1
-            self._message, self._envelope_sent = self._ahead and self._ahead.msg, self._ahead
-            self._ahead = None
+            self._envelope_sent, self._ahead = self._ahead, None
+            self._message = None if self._envelope_sent is None else self._envelope_sent.msg
             again = await settle(self._queues, msg, recipients, responses, self._context)
             if again:
                 self._retry_at_once(msg)
@@ -316,9 +317,7 @@ class Session:
             while (wait := queues.throttles.admit(key, spec, trio.current_time())) > 0.0:
                 if wait >= ready.path.idle_timeout:
                     self._give_back()
-                    response = Response(
-                        451, EnhancedCode(4, 4, 1), "KumoMTA internal: ready queue throttled"
-                    )
+                    response = Response(451, EnhancedCode(4, 4, 1), "KumoMTA internal: ready queue throttled")
                     reason = InsertReason.MESSAGE_RATE_THROTTLE
                     await ready.requeue_all(response, reason, delay=wait, count_attempt=False)
                     return False
@@ -346,7 +345,8 @@ class Session:
     async def _no_host_answered(self, failures: list[str]) -> None:
         ready = self._ready
         msg, self._message = self._message, None
-        assert msg is not None
+        if msg is None:
+            return
         text = f"KumoMTA internal: failed to connect to any candidate hosts: {', '.join(failures)}"
         self._context = self._log_context()
         await self._transient_failure(msg, Response(400, None, text))
