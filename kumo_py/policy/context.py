@@ -1,0 +1,328 @@
+"""A Lua context: one Lua runtime with the policy loaded, used by one event at a time.
+
+The context owns its runtime. Functions bound into Lua hold the context, which no garbage collector sees
+through Lua, so `close` must be called when it is dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from lupa import lua54
+
+from kumo_py.core.options import OptionError, to_builtins
+from kumo_py.core.policy import Disconnect, PolicyError, Rejection
+from kumo_py.core.suggest import nearest
+from kumo_py.message.message import Message
+from kumo_py.policy.binding import bind, bind_async, problem
+from kumo_py.policy.source import PolicySource, prelude
+from kumo_py.policy.types import CONNECTION, MESSAGE, LuaObject, LuaType, LuaValue, Values, plain, to_lua
+from kumo_py.proto.address import split_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import msgspec
+
+    from kumo_py.policy.host import Host
+    from kumo_py.policy.registry import Event, Registry
+
+_DONE, _WAIT, _REJECTED = range(3)
+_STOPPED = 4
+_MODES = {
+    b"If421": Disconnect.NO,
+    b"ForceDisconnect": Disconnect.FORCE_DISCONNECT,
+    b"FollowWith421": Disconnect.FOLLOW_WITH_421,
+}
+_PACKAGE_ROOTS = ("/opt/kumomta/share", "/opt/kumomta/etc/policy")
+_PATH_PREFIX = "".join(f"{root}/?.lua;{root}/?/init.lua;" for root in _PACKAGE_ROOTS)
+_OF_THE_RUNTIME = (
+    "_continue",
+    "_entry",
+    "_export",
+    "_handled",
+    "_handler_place",
+    "_start",
+    "inspect",
+    "lua",
+    "new_address",
+    "new_config",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one context may use."""
+
+    cpu_seconds: float = 5.0
+    """CPU time of a handler between two waits."""
+    memory: int = 256 * 1024 * 1024
+    """Bytes of Lua's heap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What all contexts of a node share."""
+
+    registry: Registry
+    host: Host
+    limits: Limits
+    validating: bool = False
+
+
+class _Plan(NamedTuple):
+    """How an event is run in this context."""
+
+    entry: Callable[..., LuaValue]
+    types: tuple[LuaType, ...] | None
+    """Of the arguments; None when they are Python objects that the entry wraps."""
+    event: Event | None
+
+
+class LuaContext:
+    """One runtime. Create it, await `load`, then `begin` events."""
+
+    __slots__ = (
+        *_OF_THE_RUNTIME,
+        "_plans",
+        "created",
+        "env",
+        "event",
+        "events",
+        "usable",
+        "uses",
+    )
+
+    def __init__(self, env: Environment, created: float) -> None:
+        self.env = env
+        self.created = created
+        self.uses = 0
+        self.usable = True
+        self.event: str | None = None
+        """What runs now; None while the policy file loads."""
+        self.events: frozenset[str] = frozenset()
+        """What the policy handles."""
+        self._plans: dict[str, _Plan] = {}
+        lua = self.lua = lua54.LuaRuntime(
+            encoding=None,
+            register_eval=False,
+            register_builtins=False,
+            unpack_returned_tuples=True,
+            attribute_filter=_no_attributes,
+            max_memory=env.limits.memory,
+        )
+        multiple = {name.encode(): True for name, event in env.registry.events.items() if event.multiple}
+        driver = lua.compile(prelude("driver.lua"))(
+            lua.table_from({b"unknown": self._unknown}),
+            lua.table_from(
+                {
+                    b"path_prefix": _PATH_PREFIX.encode(),
+                    b"cpu_budget": env.limits.cpu_seconds,
+                    b"multiple": lua.table_from(multiple),
+                }
+            ),
+        )
+        callbacks = {
+            b"split_address": _split_address,
+            b"config_values": self._config_values,
+            b"diagnostic": self._diagnostic,
+            b"lacks_content": _lacks_content,
+            b"load_message": self._load_message,
+        }
+        export = self._export = lua.compile(prelude("objects.lua"))(lua.table_from(callbacks), driver)
+        self._start, self._continue = driver[b"start"], driver[b"continue"]
+        self._entry, self._handler_place = driver[b"entry"], driver[b"handler_place"]
+        self._handled = driver[b"events"]
+        self.inspect = export[b"inspect"]
+        self.new_address, self.new_config = export[b"address"], export[b"config"]
+        self._bind()
+        if env.validating:
+            lua.globals()[b"_VALIDATING_CONFIG"] = True
+
+    def _bind(self) -> None:
+        """Put everything that is declared in its place."""
+        export = self._export
+        lua, sync, async_ = export[b"lua"], export[b"sync"], export[b"async"]
+        method, content_method = export[b"method"], export[b"content_method"]
+        for owner in self.env.registry.modules.values():
+            path = owner.name.encode()
+            if owner.name != "kumo":
+                parent, _, name = path.rpartition(b".")
+                export[b"module"](path, parent, name)
+            for key, constant in owner.constants.items():
+                export[b"constant"](path, key.encode(), to_lua(self, constant))
+            for function in owner.functions:
+                if function.call is None:
+                    lua(path, function.name.encode())
+                elif function.is_async:
+                    async_(path, function.name.encode(), bind_async(self, function))
+                else:
+                    sync(path, function.name.encode(), bind(self, function))
+        for owner in self.env.registry.objects.values():
+            kind = owner.name.encode()
+            for function in owner.functions:
+                define = content_method if function.needs_content else method
+                define(kind, function.name.encode(), bind(self, function))
+
+    # -- life ------------------------------------------------------------------------------------------
+    async def load(self, source: PolicySource) -> None:
+        """Run the policy file. Raises PolicyError."""
+        try:
+            outcome = self._start(self.lua.compile(source.code))
+            if outcome is not None:
+                await self.finish(source.path, outcome)
+        except Rejection as err:
+            raise PolicyError(f"{source.path}: kumo.reject at the top level of the policy: {err}") from None
+        handled = self._handled()
+        names = handled if type(handled) is tuple else () if handled is None else (handled,)
+        self.events = frozenset(name.decode("utf-8", "replace") for name in names)
+
+    def close(self) -> None:
+        """Free the runtime; the context must not be used any more."""
+        self.usable = False
+        self._plans.clear()
+        for name in _OF_THE_RUNTIME:
+            setattr(self, name, None)
+
+    # -- events ----------------------------------------------------------------------------------------
+    def begin(self, event: str, args: tuple[LuaValue, ...]) -> LuaValue:
+        """Start an event that is in `events`. None if its handlers are done and returned no value.
+
+        Anything else is to be given to `finish`.
+        """
+        plan = self._plans.get(event)
+        if plan is None:
+            plan = self._plans[event] = self._plan(event)
+        self.event = event
+        if plan.types is not None:
+            args = tuple(
+                None if arg is None else to_lua(self, arg) if one is None else one.to_lua(self, arg)
+                for arg, one in zip_longest(args, plan.types[: len(args)])
+            )
+        try:
+            return plan.entry(*args)
+        except lua54.LuaError as err:
+            self._broken(event, err)
+
+    async def finish(self, event: str, outcome: LuaValue) -> LuaValue:
+        """See a handler that waits, failed or returned values through to its end.
+
+        Raises Rejection or PolicyError. `usable` is False after whatever leaves the runtime in doubt.
+        """
+        while outcome is not None:
+            match outcome[0]:
+                case tag if tag == _DONE:
+                    return self._result(event, outcome[1:])
+                case tag if tag == _WAIT:
+                    outcome = await self._wait(event, outcome)
+                case tag if tag == _REJECTED:
+                    text = outcome[2].decode("utf-8", "replace")
+                    raise Rejection(outcome[1], text, _MODES[outcome[3]])
+                case tag:
+                    self.usable = tag != _STOPPED
+                    raise PolicyError(f"{event}: {outcome[1].decode('utf-8', 'replace')}")
+        return None
+
+    async def _wait(self, event: str, outcome: LuaValue) -> LuaValue:
+        try:
+            answer = await outcome[1](*outcome[2:])
+        except BaseException:
+            self.usable = False  # cancelled: the coroutine and what it holds are dropped with the context
+            raise
+        try:
+            return self._continue(*answer)
+        except lua54.LuaError as err:
+            self._broken(event, err)
+
+    def _broken(self, event: str, err: Exception) -> NoReturn:
+        self.usable = False
+        raise PolicyError(f"{event}: Lua failed outside of the policy: {err}") from None
+
+    def nothing(self, event: str) -> None:
+        """The event's handlers returned no value. Raises PolicyError if they had to."""
+        declared = self.env.registry.events.get(event)
+        if declared is not None and declared.required and declared.result is not None:
+            raise PolicyError(
+                f"{event}: the handler at {self._place()} must return {declared.result.name}, got nothing"
+            )
+
+    def _plan(self, event: str) -> _Plan:
+        name = event.encode()
+        declared = self.env.registry.events.get(event)
+        if declared is None:
+            return _Plan(self._entry(name), (), None)
+        types = [param.type for param in declared.params]
+        if all(one in (MESSAGE, CONNECTION) for one in types) and 0 < len(types) <= 2:
+            wrappers = [self._export[one.kind] for one in types if isinstance(one, LuaObject)]
+            return _Plan(self._entry(name, *wrappers), None, declared)
+        return _Plan(self._entry(name), tuple(types), declared)
+
+    def _result(self, event: str, values: tuple[LuaValue, ...]) -> LuaValue:
+        declared = self._plans[event].event if event in self._plans else None
+        if declared is None:
+            return plain(self, values[0]) if event in self._plans else None
+        if declared.result is None:
+            return None
+        try:
+            if isinstance(declared.result, Values):
+                return declared.result.from_lua(self, values, event)
+            if values[0] is None and not declared.not_nil:
+                return None
+            return declared.result.from_lua(self, values[0], event)
+        except OptionError as err:
+            raise PolicyError(f"the handler at {self._place()}: {err}") from None
+        except ValueError as err:
+            raise PolicyError(f"{event}: the result of the handler at {self._place()} {err}") from None
+
+    def _place(self) -> str:
+        return str(self._handler_place().decode("utf-8", "replace"))
+
+    # -- what Lua values are made of -------------------------------------------------------------------
+    def new_object(self, kind: bytes, value: object) -> LuaValue:
+        return self._export[kind](value)
+
+    def new_table(self, items: dict[LuaValue, LuaValue]) -> LuaValue:
+        return self.lua.table_from(items)
+
+    def new_list(self, items: list[LuaValue]) -> LuaValue:
+        return self._export[b"array"](self.lua.table_from(items))
+
+    # -- called from Lua -------------------------------------------------------------------------------
+    def _unknown(self, owner: bytes, name: bytes) -> bytes:
+        """What to say of a name that does not exist."""
+        wrong, where = name.decode("utf-8", "replace"), owner.decode()
+        registry = self.env.registry
+        is_object = where in registry.objects
+        label = f"a {where} has no method '{wrong}'" if is_object else f"{where}.{wrong} does not exist"
+        near = nearest(wrong, registry.members(where))
+        if near is not None:
+            label += f"; did you mean {near if is_object else f'{where}.{near}'}?"
+        return label.encode()
+
+    def _config_values(self, config: msgspec.Struct) -> LuaValue:
+        return to_lua(self, to_builtins(config))
+
+    def _diagnostic(self, level: bytes, text: bytes) -> None:
+        self.env.host.diagnostic(level.decode(), text.decode("utf-8", "backslashreplace"))
+
+    async def _load_message(self, msg: Message) -> tuple[LuaValue, ...]:
+        try:
+            await self.env.host.load_message(msg)
+        except Exception as err:
+            return False, f"message {msg.id.hex()}: {problem(err)}".encode()
+        return (True,)
+
+
+def _split_address(email: bytes) -> tuple[LuaValue, ...]:
+    user, domain = split_address(email.decode("utf-8", "replace"))
+    return True, user.encode(), domain.encode()
+
+
+def _lacks_content(msg: object) -> bool:
+    return isinstance(msg, Message) and not msg.data_loaded
+
+
+def _no_attributes(obj: object, name: object, is_setting: bool) -> str:
+    raise AttributeError("Python objects have nothing for Lua")

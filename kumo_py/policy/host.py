@@ -1,0 +1,47 @@
+"""What a policy may ask of the node that runs it; the daemon implements it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from kumo_py.dns.config import ResolverConfig
+    from kumo_py.logs.config import LocalLogsConfig
+    from kumo_py.message.message import Message
+    from kumo_py.policy.params import HttpListenerParams
+    from kumo_py.smtp_in.params import ListenerParams
+    from kumo_py.spool.config import SpoolConfig
+
+
+class Host(Protocol):
+    """The node, as Lua functions reach it.
+
+    A ValueError or OSError becomes an error of the policy, at the line that called the function.
+    """
+
+    @property
+    def hostname(self) -> str:
+        """The machine's name: the default of listeners and headers."""
+        ...
+
+    async def start_esmtp_listener(self, params: ListenerParams) -> None: ...
+
+    async def start_http_listener(self, params: HttpListenerParams) -> None: ...
+
+    async def define_spool(self, config: SpoolConfig) -> None: ...
+
+    async def configure_local_logs(self, config: LocalLogsConfig) -> None: ...
+
+    def configure_resolver(self, config: ResolverConfig) -> None: ...
+
+    async def load_message(self, msg: Message) -> None:
+        """Bring what is only in the spool into memory. Raises KeyError or OSError."""
+        ...
+
+    def diagnostic(self, level: str, text: str) -> None:
+        """Log a line of the policy's; the level is error, warn, info or debug."""
+        ...
+
+    def set_diagnostic_filter(self, directives: str) -> None:
+        """Which lines are logged from now on (KumoMTA's filter syntax). Raises ValueError."""
+        ...

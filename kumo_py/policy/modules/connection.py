@@ -1,0 +1,26 @@
+"""The methods of a connection's metadata (KumoMTA's `connectionmeta` userdata)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kumo_py.policy.registry import Owner, Param
+from kumo_py.policy.types import TEXT, VALUE
+
+if TYPE_CHECKING:
+    from kumo_py.message.connection import ConnectionMeta
+    from kumo_py.policy.context import LuaContext
+
+connection = Owner("connection")
+
+
+@connection.function("get_meta", Param("key", TEXT), result=VALUE, since="2023.08.22-4d895015")
+def get_meta(ctx: LuaContext, conn: ConnectionMeta, key: str) -> object:
+    """The value of that name, or nil."""
+    return conn.get(key)
+
+
+@connection.function("set_meta", Param("key", TEXT), Param("value", VALUE), since="2023.08.22-4d895015")
+def set_meta(ctx: LuaContext, conn: ConnectionMeta, key: str, value: object) -> None:
+    """Store a value: anything that JSON can say. It is copied into every message of the session at DATA."""
+    conn.values[key] = value

@@ -1,0 +1,83 @@
+"""LuaPolicy: core.policy.Policy, answered by handlers written in Lua."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kumo_py.message.message import Message
+from kumo_py.policy.context import Environment, Limits
+from kumo_py.policy.pool import ContextPool, PoolLimits
+from kumo_py.policy.source import PolicySource
+from kumo_py.policy.surface import build_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from kumo_py.policy.host import Host
+    from kumo_py.policy.types import LuaValue
+
+
+class LuaPolicy:
+    """A policy file and the contexts that run it. Await `load` before anything else."""
+
+    def __init__(
+        self,
+        path: Path,
+        host: Host,
+        clock: Callable[[], float],
+        *,
+        limits: Limits | None = None,
+        validating: bool = False,
+    ) -> None:
+        """`clock` gives seconds that never go back: the age of contexts is counted by it."""
+        self.path = path
+        self.epoch = 0
+        """How often a policy was loaded; it grows with each successful `reload`."""
+        self._clock = clock
+        self._env = Environment(build_registry(), host, limits or Limits(), validating)
+        self._pool: ContextPool
+        self._events: frozenset[str] = frozenset()
+
+    async def load(self) -> None:
+        """Read the policy file and run it in a first context. Raises PolicyError; then nothing has changed."""
+        pool = ContextPool(self._env, PolicySource.read(self.path), self._clock, PoolLimits())
+        ctx = await pool.make()
+        old = self._pool if self.epoch else None
+        self._pool, self._events = pool, ctx.events
+        self.epoch += 1
+        pool.put(ctx)
+        if old is not None:
+            old.close()
+
+    reload = load
+
+    def handles(self, event: str) -> bool:
+        return event in self._events
+
+    async def ask(self, event: str, *args: LuaValue) -> LuaValue:
+        """Run the event's handler(s); None if there is none, or if it returned no value.
+
+        Raises Rejection or PolicyError.
+        """
+        if event not in self._events:
+            return None
+        pool = self._pool
+        ctx = pool.take()
+        if ctx is None:
+            ctx = await pool.make()
+        try:
+            if args and type(first := args[0]) is Message and not first.meta_loaded:
+                await self._env.host.load_message(first)
+            outcome = ctx.begin(event, args)
+            if outcome is not None:
+                return await ctx.finish(event, outcome)
+            ctx.nothing(event)
+            return None
+        finally:
+            pool.put(ctx)
+
+    def close(self) -> None:
+        """Free all contexts."""
+        self._pool.close()
+        self._events = frozenset()

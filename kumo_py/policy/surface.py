@@ -1,0 +1,14 @@
+"""The whole of what a policy can name, put together from the modules."""
+
+from __future__ import annotations
+
+from kumo_py.policy.events import EVENTS
+from kumo_py.policy.modules.connection import connection
+from kumo_py.policy.modules.kumo import kumo
+from kumo_py.policy.modules.message import message
+from kumo_py.policy.registry import Registry
+
+
+def build_registry() -> Registry:
+    """All declarations; parents before their sub-modules."""
+    return Registry([kumo], [message, connection], EVENTS)

@@ -1,0 +1,399 @@
+"""The types of Lua arguments and results: what is accepted, and what Python sees.
+
+Lua strings are bytes. A type says whether they are text, which must be UTF-8, or bytes. `from_lua` raises
+ValueError whose text continues "argument `name` …": "must be a string, got nil".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import msgspec
+from lupa import lua54
+
+from kumo_py.core.options import convert, to_builtins
+from kumo_py.message.connection import ConnectionMeta
+from kumo_py.message.message import Message
+from kumo_py.proto.address import parse_address
+
+if TYPE_CHECKING:
+    from kumo_py.policy.context import LuaContext
+
+LuaValue: TypeAlias = Any
+"""What lupa gives and takes: None, bool, int, float, bytes, a LuaTable, or a Python object as it is."""
+LuaTable: Any = type(lua54.LuaRuntime(encoding=None).table())
+
+MAX_DEPTH = 100
+"""How deep a Lua table may be nested; a table that contains itself ends here."""
+MAX_INTEGER = 2**63
+
+
+class LuaType(Protocol):
+    """How a value crosses between Lua and Python."""
+
+    @property
+    def name(self) -> str:
+        """What the reference calls it."""
+        ...
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
+        """Raises ValueError. `what` names the function or event, for types whose errors name an option."""
+        ...
+
+    def to_lua(self, ctx: LuaContext, value: LuaValue) -> LuaValue: ...
+
+
+def shown(raw: object) -> str:
+    """A Lua value as its policy's author would call it."""
+    match raw:
+        case None:
+            return "nil"
+        case bool():
+            return f"boolean {str(raw).lower()}"
+        case int() | float():
+            return f"number {raw}"
+        case bytes():
+            text = raw.decode("utf-8", "backslashreplace")
+            return f"string '{text if len(text) <= 60 else text[:57] + '...'}'"
+        case Message():
+            return "a message"
+        case ConnectionMeta():
+            return "a connection"
+        case msgspec.Struct():
+            return f"a {type(raw).__name__}"
+    return f"a {lua54.lua_type(raw) or type(raw).__name__}"
+
+
+def number_text(value: float) -> str:
+    """A number as Lua's tostring writes it."""
+    if isinstance(value, int):
+        return str(value)
+    text = f"{value:.14g}"
+    return text if not text.lstrip("-").isdigit() else f"{text}.0"
+
+
+class _Text:
+    name = "string"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> str:
+        if type(raw) is bytes:
+            return decoded(raw)
+        if type(raw) in (int, float):
+            return number_text(raw)
+        if type(raw) is LuaTable and (found := ctx.inspect(raw)) is not None and found[0] == b"address":
+            return decoded(found[1])
+        raise ValueError(f"must be a string, got {shown(raw)}")
+
+    def to_lua(self, ctx: LuaContext, value: str) -> bytes:
+        return value.encode("utf-8", "surrogateescape")
+
+
+class _Bytes:
+    name = "string"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> bytes:
+        if type(raw) is bytes:
+            return raw
+        if type(raw) in (int, float):
+            return number_text(raw).encode()
+        raise ValueError(f"must be a string, got {shown(raw)}")
+
+    def to_lua(self, ctx: LuaContext, value: bytes) -> bytes:
+        return value
+
+
+class _Integer:
+    name = "integer"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> int:
+        if type(raw) is int:
+            return raw
+        if type(raw) is float and raw.is_integer():
+            return int(raw)
+        raise ValueError(f"must be an integer, got {shown(raw)}")
+
+    def to_lua(self, ctx: LuaContext, value: int) -> int:
+        return value
+
+
+class _Number:
+    name = "number"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> float:
+        if type(raw) in (int, float):
+            return float(raw) if type(raw) is float else int(raw)
+        raise ValueError(f"must be a number, got {shown(raw)}")
+
+    def to_lua(self, ctx: LuaContext, value: float) -> float:
+        return value
+
+
+class _Boolean:
+    name = "boolean"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> bool:
+        if type(raw) is bool:
+            return raw
+        raise ValueError(f"must be true or false, got {shown(raw)}")
+
+    def to_lua(self, ctx: LuaContext, value: bool) -> bool:
+        return value
+
+
+class _Value:
+    """Anything that JSON can say. A table with list items is a list, as in KumoMTA; its keys are ignored."""
+
+    name = "any"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> object:
+        return plain(ctx, raw)
+
+    def to_lua(self, ctx: LuaContext, value: object) -> LuaValue:
+        return to_lua(ctx, value)
+
+
+class _Table(_Value):
+    """A table with string keys."""
+
+    name = "table"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> object:
+        if type(raw) is LuaTable and not isinstance(value := plain(ctx, raw), list):
+            return value
+        raise ValueError(f"must be a table with keys, got {shown(raw)}")
+
+
+class _Address:
+    name = "EnvelopeAddress|string"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> str:
+        if type(raw) is LuaTable and (found := ctx.inspect(raw)) is not None and found[0] == b"address":
+            return decoded(found[1])
+        if type(raw) is not bytes:
+            raise ValueError(f"must be an address or a string, got {shown(raw)}")
+        return parse_address(decoded(raw))
+
+    def to_lua(self, ctx: LuaContext, value: str) -> LuaValue:
+        return ctx.new_address(value.encode())
+
+
+class LuaObject:
+    """A message or a connection."""
+
+    def __init__(self, name: str, type_: type, kind: bytes) -> None:
+        self.name = name
+        self.type = type_
+        self.kind = kind
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
+        if type(raw) is self.type:
+            return raw
+        if type(raw) is LuaTable and (found := ctx.inspect(raw)) is not None and found[0] == self.kind:
+            return found[1]
+        raise ValueError(f"must be a {self.kind.decode()}, got {shown(raw)}")
+
+    def to_lua(self, ctx: LuaContext, value: LuaValue) -> LuaValue:
+        return ctx.new_object(self.kind, value)
+
+
+TEXT = _Text()
+BYTES = _Bytes()
+INTEGER = _Integer()
+NUMBER = _Number()
+BOOLEAN = _Boolean()
+VALUE = _Value()
+TABLE = _Table()
+ADDRESS = _Address()
+MESSAGE = LuaObject("Message", Message, b"message")
+CONNECTION = LuaObject("ConnectionMeta", ConnectionMeta, b"connection")
+
+
+class ListOf:
+    """A list whose items have one type."""
+
+    def __init__(self, item: LuaType) -> None:
+        self.item = item
+        self.name = f"({item.name})[]"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> list[Any]:
+        if type(raw) is not LuaTable or ctx.inspect(raw) not in (None, b"array"):
+            raise ValueError(f"must be a list, got {shown(raw)}")
+        items = []
+        for n in range(1, len(raw) + 1):
+            try:
+                items.append(self.item.from_lua(ctx, raw[n], what))
+            except ValueError as err:
+                raise ValueError(f"[{n}] {err}") from None
+        if not items and any(True for _ in raw):
+            raise ValueError("must be a list, got a table with keys")
+        return items
+
+    def to_lua(self, ctx: LuaContext, value: list[Any]) -> LuaValue:
+        item = self.item
+        return ctx.new_list([item.to_lua(ctx, one) for one in value])
+
+
+class OneOrList:
+    """One item or a list of them; Python sees a list."""
+
+    def __init__(self, item: LuaType) -> None:
+        self.item = item
+        self.list = ListOf(item)
+        self.name = f"{item.name}|{self.list.name}"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> list[Any]:
+        if type(raw) is LuaTable and ctx.inspect(raw) in (None, b"array"):
+            return self.list.from_lua(ctx, raw, what)
+        return [self.item.from_lua(ctx, raw, what)]
+
+    def to_lua(self, ctx: LuaContext, value: list[Any]) -> LuaValue:
+        return self.list.to_lua(ctx, value)
+
+
+class OptionTable:
+    """A table of options; Python sees the struct. Errors name the option's full path."""
+
+    def __init__(self, struct: type[msgspec.Struct]) -> None:
+        self.struct = struct
+        self.name = struct.__name__
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> msgspec.Struct:
+        if type(raw) is not LuaTable:
+            raise ValueError(f"must be a table of options, got {shown(raw)}")
+        value = plain(ctx, raw)
+        # Lua has one empty table: a list to us, unless a struct is wanted.
+        return convert(value or {}, self.struct, what)
+
+    def to_lua(self, ctx: LuaContext, value: msgspec.Struct) -> LuaValue:
+        return to_lua(ctx, to_builtins(value))
+
+
+class ConfigObject:
+    """What `kumo.make_…` returns: the struct itself, which Lua may look into but not change."""
+
+    def __init__(self, struct: type[msgspec.Struct], maker: str) -> None:
+        self.struct = struct
+        self.name = struct.__name__
+        self.maker = maker
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> msgspec.Struct:
+        if (
+            type(raw) is LuaTable
+            and (found := ctx.inspect(raw)) is not None
+            and type(found[1]) is self.struct
+        ):
+            return found[1]
+        got = shown(raw) if type(raw) is not LuaTable or ctx.inspect(raw) else "a plain table"
+        raise ValueError(f"must be what {self.maker} returns, got {got}")
+
+    def to_lua(self, ctx: LuaContext, value: msgspec.Struct) -> LuaValue:
+        return ctx.new_config(value)
+
+
+class OneOf:
+    """The first of several types that takes the value."""
+
+    def __init__(self, *types: LuaType) -> None:
+        self.types = types
+        self.name = "|".join(one.name for one in types)
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
+        errors = []
+        for one in self.types:
+            try:
+                return one.from_lua(ctx, raw, what)
+            except ValueError as err:
+                errors.append(str(err).partition(", got ")[0])
+        raise ValueError(f"{' or '.join(dict.fromkeys(errors))}, got {shown(raw)}")
+
+    def to_lua(self, ctx: LuaContext, value: LuaValue) -> LuaValue:
+        return to_lua(ctx, value)
+
+
+class Values:
+    """Several results at once, each of which may be nil; Python sees a tuple."""
+
+    def __init__(self, *types: LuaType) -> None:
+        self.types = types
+        self.name = ", ".join(f"{one.name}?" for one in types)
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> tuple[Any, ...]:
+        """`raw` is the tuple of what Lua returned."""
+        padded = (*raw, *(None for _ in self.types))
+        return tuple(
+            None if value is None else one.from_lua(ctx, value, what)
+            for one, value in zip(self.types, padded, strict=False)
+        )
+
+    def to_lua(self, ctx: LuaContext, value: tuple[Any, ...]) -> LuaValue:
+        raise NotImplementedError
+
+
+def decoded(raw: bytes) -> str:
+    """Text. Raises ValueError."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as err:
+        raise ValueError(f"must be UTF-8 text, but byte {err.start + 1} of {shown(raw)} is not") from None
+
+
+def plain(ctx: LuaContext, raw: LuaValue, depth: int = 0) -> LuaValue:
+    """A Lua value as JSON-like Python data. Raises ValueError.
+
+    As in KumoMTA, a string that is not UTF-8 becomes a list of its bytes, and numbers that are map keys
+    become strings.
+    """
+    kind = type(raw)
+    if kind is bytes:
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return list(raw)
+    if raw is None or kind is bool or kind is int or kind is float:
+        return raw
+    if kind is not LuaTable:
+        raise ValueError(f"cannot hold {shown(raw)}")
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"is nested more than {MAX_DEPTH} deep, or contains itself")
+    found = ctx.inspect(raw)
+    if found is not None and found != b"array":
+        if found[0] == b"config":
+            return to_builtins(found[1])
+        if found[0] == b"address":
+            return decoded(found[1])
+        raise ValueError(f"cannot hold {shown(found[1])}")
+    if found is not None or len(raw):
+        return [plain(ctx, raw[n], depth + 1) for n in range(1, len(raw) + 1)]
+    return {_key(key): plain(ctx, item, depth + 1) for key, item in raw.items()}
+
+
+def _key(raw: LuaValue) -> str:
+    if type(raw) is bytes:
+        return decoded(raw)
+    if type(raw) is bool:
+        return "true" if raw else "false"
+    if type(raw) in (int, float):
+        return number_text(raw)
+    raise ValueError(f"cannot have {shown(raw)} as a key")
+
+
+def to_lua(ctx: LuaContext, value: object) -> LuaValue:
+    """Plain Python data as a Lua value; None inside of it is absent in Lua. Raises TypeError."""
+    match value:
+        case None | bool() | float() | bytes():
+            return value
+        case str():
+            return value.encode("utf-8", "surrogateescape")
+        case int():
+            return value if -MAX_INTEGER <= value < MAX_INTEGER else float(value)
+        case dict():
+            return ctx.new_table({to_lua(ctx, key): to_lua(ctx, item) for key, item in value.items()})
+        case list() | tuple():
+            return ctx.new_list([to_lua(ctx, item) for item in value])
+        case msgspec.Struct():
+            return ctx.new_config(value)
+        case Message():
+            return ctx.new_object(b"message", value)
+        case ConnectionMeta():
+            return ctx.new_object(b"connection", value)
+    raise TypeError(f"no Lua value for a {type(value).__name__}")
