@@ -30,36 +30,36 @@ _UNITS: Mapping[int, str] = {1: "s", 60: "m", 3600: "h", 86_400: "d"}
 
 
 class ThrottleSpec:
-    """At most `quantity` in `period` seconds, of which `burst` may come at once."""
+    """At most `limit` in `period` seconds, of which `burst` may come at once."""
 
-    __slots__ = ("burst", "key_suffix", "local", "max_burst", "period", "period_ns", "quantity")
+    __slots__ = ("burst", "key_suffix", "limit", "local", "max_burst", "period", "period_ns")
 
-    def __init__(self, quantity: int, period: int, max_burst: int | None = None, local: bool = False) -> None:
-        """`period` is in seconds. Raises ValueError unless quantity and period are at least 1."""
-        if not (1 <= quantity <= _LARGEST and 1 <= period <= _LARGEST):
-            raise ValueError("quantity and period of a throttle must be greater than 0")
-        self.quantity: Final = quantity
+    def __init__(self, limit: int, period: int, max_burst: int | None = None, local: bool = False) -> None:
+        """`period` is in seconds. Raises ValueError unless limit and period are at least 1."""
+        if not (1 <= limit <= _LARGEST and 1 <= period <= _LARGEST):
+            raise ValueError("limit and period of a throttle must be greater than 0")
+        self.limit: Final = limit
         self.period: Final = period
         self.period_ns: Final = period * 1_000_000_000
         self.max_burst: Final = max_burst
         self.local: Final = local
-        written = quantity if max_burst is None else max_burst
+        written = limit if max_burst is None else max_burst
         # As KumoMTA documents max_burst, and as its Redis script counts. Its in-memory
-        # store admits max_burst + 1; all of them admit `quantity` if nothing is said.
-        self.burst: Final = min(max(written, 1), quantity)
+        # store admits max_burst + 1; all of them admit `limit` if nothing is said.
+        self.burst: Final = min(max(written, 1), limit)
         # A changed spec starts a fresh count, under a key that Redis knows too.
-        self.key_suffix: Final = f":{quantity}:{written}:{period}"
+        self.key_suffix: Final = f":{limit}:{written}:{period}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Raises ValueError."""
         local, rest = _split_local(text)
         rest, comma, burst = rest.partition(",max_burst=")
-        quantity, slash, period = rest.partition("/")
+        limit, slash, period = rest.partition("/")
         if not slash:
             raise ValueError(f"'{text}' is not a throttle: write QUANTITY/PERIOD, such as '100/hr'")
         return cls(
-            _number(quantity, text, "throttle", least=1),
+            _number(limit, text, "throttle", least=1),
             _period(period, text),
             _number(burst, text, "throttle", least=0) if comma else None,
             local,
@@ -77,13 +77,13 @@ class ThrottleSpec:
     @property
     def interval(self) -> float:
         """Seconds from one to the next if they come evenly."""
-        return self.period / self.quantity
+        return self.period / self.limit
 
     def __str__(self) -> str:
         unit = _UNITS.get(self.period)
         period = unit if unit else f"{self.period}s"
         burst = "" if self.max_burst is None else f",max_burst={self.max_burst}"
-        return f"{_LOCAL if self.local else ''}{self.quantity}/{period}{burst}"
+        return f"{_LOCAL if self.local else ''}{self.limit}/{period}{burst}"
 
     def __repr__(self) -> str:
         return f"ThrottleSpec.parse({str(self)!r})"

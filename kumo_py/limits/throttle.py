@@ -1,12 +1,12 @@
 """Throttles: the generic cell rate algorithm, in memory.
 
 Each name has a theoretical arrival time (TAT): when it would next be its turn if
-everything had come evenly. What is admitted moves it on by `period / quantity`, and
+everything had come evenly. What is admitted moves it on by `period / limit`, and
 it may run ahead of the clock by `burst` such intervals. So in any stretch of T seconds
-at most `burst + T * quantity / period` are admitted, and one who always asks again
+at most `burst + T * limit / period` are admitted, and one who always asks again
 when told gets the full rate.
 
-Counted in whole nanoseconds divided by the spec's quantity, in which one interval is
+Counted in whole nanoseconds divided by the spec's limit, in which one interval is
 a whole number too: nothing is ever rounded, at any rate and for any length of time.
 
 The state is this node's and not kept over a restart, as KumoMTA's without Redis.
@@ -44,7 +44,7 @@ class Throttles:
 
     def __init__(self) -> None:
         self._tats: dict[str, int] = {}
-        # Every key once, with its quantity. Two are looked at for each new one, and
+        # Every key once, with its spec's limit. Two are looked at for each new one, and
         # dropped if their TAT has passed: they are as good as never used.
         self._hand: deque[tuple[str, int]] = deque()
 
@@ -57,7 +57,7 @@ class Throttles:
         name = key + spec.key_suffix
         interval = spec.period_ns
         nanoseconds = int(now * 1e9)
-        time = nanoseconds * spec.quantity
+        time = nanoseconds * spec.limit
         known = self._tats.get(name)
         tat = time if known is None or known < time else known
         taken = interval * quantity
@@ -65,7 +65,7 @@ class Throttles:
         if missing <= 0:
             self._tats[name] = tat + taken
             if known is None:
-                self._remember(name, spec.quantity, nanoseconds)
+                self._remember(name, spec.limit, nanoseconds)
             return 0.0
         if missing > taken:
             self._tats[name] = time + interval * spec.burst  # the clock stepped back
@@ -80,19 +80,19 @@ class Throttles:
         """Return how the throttle stands, and change nothing."""
         ahead = self._ahead(key, spec, now)
         remaining = max(spec.burst - -(-ahead // spec.period_ns), 0)
-        return ThrottleStatus(spec.burst, remaining, ahead / (spec.quantity * 1e9))
+        return ThrottleStatus(spec.burst, remaining, ahead / (spec.limit * 1e9))
 
     def __len__(self) -> int:
         """How many counts are held: those in use, and about as many unused ones at most."""
         return len(self._tats)
 
     def _ahead(self, key: str, spec: ThrottleSpec, now: float) -> int:
-        time = int(now * 1e9) * spec.quantity
+        time = int(now * 1e9) * spec.limit
         ahead = self._tats.get(key + spec.key_suffix, time) - time
         return min(max(ahead, 0), spec.period_ns * spec.burst)
 
-    def _remember(self, name: str, quantity: int, nanoseconds: int) -> None:
-        self._hand.append((name, quantity))
+    def _remember(self, name: str, limit: int, nanoseconds: int) -> None:
+        self._hand.append((name, limit))
         for _ in range(min(2, len(self._hand))):
             seen = self._hand.popleft()
             if self._tats[seen[0]] > nanoseconds * seen[1]:
@@ -104,6 +104,6 @@ class Throttles:
 def _seconds_to_wait(missing: int, spec: ThrottleSpec, quantity: int, now: float) -> float:
     if quantity > spec.burst:
         return math.inf
-    wait = min(missing, spec.period_ns * quantity) / (spec.quantity * 1e9)
+    wait = min(missing, spec.period_ns * quantity) / (spec.limit * 1e9)
     # Added to a clock in floating point, the bare time could come out a bit too early.
     return wait + 3 * math.ulp(now + wait) + 2e-9

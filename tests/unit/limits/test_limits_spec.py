@@ -108,7 +108,7 @@ def test_throttle_round_trip(quantity: int, period: int, max_burst: int | None, 
     spec = ThrottleSpec(quantity, period, max_burst, local)
     again = ThrottleSpec.parse(str(spec))
     assert again == spec
-    assert (again.quantity, again.period, again.max_burst) == (quantity, period, max_burst)
+    assert (again.limit, again.period, again.max_burst) == (quantity, period, max_burst)
     assert again.local is local
 
 

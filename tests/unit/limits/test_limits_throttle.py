@@ -115,7 +115,7 @@ def test_no_window_holds_more_than_burst_and_rate(
     for first, begin in enumerate(taken):
         for last in range(first, len(taken)):
             beyond_burst = last - first + 1 - spec.burst
-            assert beyond_burst * spec.period * 10**9 <= (taken[last] - begin) * spec.quantity
+            assert beyond_burst * spec.period * 10**9 <= (taken[last] - begin) * spec.limit
 
 
 @given(specs, st.floats(0, 4e9), gaps)
