@@ -52,7 +52,7 @@ class ResponseRecord(TypedDict):
     command: str | None
 
 
-class Response(msgspec.Struct):
+class Response(msgspec.Struct, gc=False):
     """One reply. content: its text without codes, lines separated by "\\n". command: what it answers."""
 
     code: int
@@ -60,11 +60,10 @@ class Response(msgspec.Struct):
     content: str = ""
     command: str | None = None
 
-    @classmethod
-    def from_text(cls, code: int, text: str, command: str | None = None) -> Response:
+    @staticmethod
+    def from_text(code: int, text: str, command: str | None = None) -> Response:
         """Take a reply as a policy writes it: text that may begin with an enhanced code."""
-        enhanced, content = _split_enhanced("\n".join(_lines(text)))
-        return cls(code, enhanced, content, command)
+        return _build(code, _lines(text), command)
 
     @property
     def is_success(self) -> bool:
@@ -181,19 +180,13 @@ class ReplyReader(ByteBuffer):
 
 def _build(code: int, lines: list[str], command: str | None) -> Response:
     """Join the lines; an enhanced code repeated on the later ones (RFC 2034 §4) is dropped there."""
-    enhanced, lines[0] = _split_enhanced(lines[0])
-    if enhanced is not None:
-        prefix = f"{enhanced} "
-        lines[1:] = [line.removeprefix(prefix) for line in lines[1:]]
+    enhanced = None
+    match = _match_enhanced(lines[0])
+    if match is not None:
+        class_, subject, detail = match.groups()
+        enhanced = EnhancedCode(int(class_), int(subject), int(detail))
+        lines = [line.removeprefix(match[0]) for line in lines]
     return Response(code, enhanced, "\n".join(lines), command)
-
-
-def _split_enhanced(text: str) -> tuple[EnhancedCode | None, str]:
-    match = _match_enhanced(text)
-    if match is None:
-        return None, text
-    class_, subject, detail = match.groups()
-    return EnhancedCode(int(class_), int(subject), int(detail)), text[match.end() :]
 
 
 def _lines(text: str) -> list[str]:
