@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from kumo_py.core.options import OptionError
 from kumo_py.message.connection import ConnectionMeta
-from kumo_py.message.message import Message
+from kumo_py.message.message import Message, NotLoaded
 from kumo_py.policy.types import LuaValue
+from kumo_py.spool.errors import SpoolError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -103,12 +104,12 @@ def _answer(function: Function, err: Exception) -> Answer:
 def problem(err: Exception) -> str:
     """An exception for the policy's author; what is not meant for them is said to be our bug."""
     match err:
-        case ValueError():
+        case ValueError() | SpoolError() | NotLoaded():
             return str(err)
         case KeyError():
             return f"there is no {err.args[0] if err.args else 'such thing'}"
         case OSError() if err.strerror:
-            return f"{err.filename}: {err.strerror}" if err.filename else err.strerror
+            return err.strerror if err.filename is None else f"{err.filename}: {err.strerror}"
         case OSError():
             return str(err)
     return f"internal error, please report it: {type(err).__name__}: {err}"

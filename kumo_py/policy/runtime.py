@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kumo_py.core.policy import PolicyError
 from kumo_py.message.message import Message
+from kumo_py.policy.binding import problem
 from kumo_py.policy.context import Environment, Limits
 from kumo_py.policy.pool import ContextPool, PoolLimits
 from kumo_py.policy.source import PolicySource
@@ -68,7 +70,7 @@ class LuaPolicy:
             ctx = await pool.make()
         try:
             if args and type(first := args[0]) is Message and not first.meta_loaded:
-                await self._env.host.load_message(first)
+                await self._load(event, first)
             outcome = ctx.begin(event, args)
             if outcome is not None:
                 return await ctx.finish(event, outcome)
@@ -76,6 +78,12 @@ class LuaPolicy:
             return None
         finally:
             pool.put(ctx)
+
+    async def _load(self, event: str, msg: Message) -> None:
+        try:
+            await self._env.host.load_message(msg)
+        except Exception as err:
+            raise PolicyError(f"{event}: cannot load message {msg.id.hex()}: {problem(err)}") from err
 
     def close(self) -> None:
         """Free all contexts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kumo_py.policy.events import EVENTS
 from kumo_py.policy.modules.connection import connection
+from kumo_py.policy.modules.dns import dns
 from kumo_py.policy.modules.kumo import kumo
 from kumo_py.policy.modules.message import message
 from kumo_py.policy.registry import Registry
@@ -11,4 +12,4 @@ from kumo_py.policy.registry import Registry
 
 def build_registry() -> Registry:
     """All declarations; parents before their sub-modules."""
-    return Registry([kumo], [message, connection], EVENTS)
+    return Registry([kumo, dns], [message, connection], EVENTS)

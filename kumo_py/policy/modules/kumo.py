@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import trio
 
+from kumo_py.logs.config import LocalLogsConfig
 from kumo_py.policy.events import EGRESS_PATH, EGRESS_POOL, EGRESS_SOURCE, LISTENER_DOMAIN, QUEUE_CONFIG
 from kumo_py.policy.params import HttpListenerParams
 from kumo_py.policy.registry import Owner, Param
 from kumo_py.policy.types import INTEGER, NUMBER, TEXT, VALUE, OptionTable
 from kumo_py.queue.config import EgressPath, EgressPool, EgressSource, QueueConfig
 from kumo_py.smtp_in.params import ListenerDomain, ListenerParams
+from kumo_py.spool.config import SpoolConfig
 
 if TYPE_CHECKING:
     from kumo_py.policy.context import LuaContext
@@ -82,15 +85,37 @@ def make_egress_pool(ctx: LuaContext, params: EgressPool) -> EgressPool:
 @kumo.function("start_esmtp_listener", Param("params", OptionTable(ListenerParams)), only_in_events=True)
 async def start_esmtp_listener(ctx: LuaContext, params: ListenerParams) -> None:
     """Bind an address and serve SMTP there."""
-    if not ctx.env.validating:
-        await ctx.env.host.start_esmtp_listener(params)
+    await ctx.env.host.start_esmtp_listener(params)
 
 
 @kumo.function("start_http_listener", Param("params", OptionTable(HttpListenerParams)), only_in_events=True)
 async def start_http_listener(ctx: LuaContext, params: HttpListenerParams) -> None:
     """Bind an address and serve the HTTP API there."""
-    if not ctx.env.validating:
-        await ctx.env.host.start_http_listener(params)
+    await ctx.env.host.start_http_listener(params)
+
+
+@kumo.function("define_spool", Param("params", OptionTable(SpoolConfig)), only_in_events=True)
+async def define_spool(ctx: LuaContext, params: SpoolConfig) -> None:
+    """Open one of the two spools, `data` or `meta`."""
+    await ctx.env.host.define_spool(params)
+
+
+@kumo.function("configure_local_logs", Param("params", OptionTable(LocalLogsConfig)), only_in_events=True)
+async def configure_local_logs(ctx: LuaContext, params: LocalLogsConfig) -> None:
+    """Write the delivery log to files in a directory."""
+    await ctx.env.host.configure_local_logs(params)
+
+
+@kumo.function("set_diagnostic_log_filter", Param("filter", TEXT))
+def set_diagnostic_log_filter(ctx: LuaContext, filter: str) -> None:
+    """Choose which diagnostic lines are logged, such as "kumod=info,lua=debug"."""
+    ctx.env.host.set_diagnostic_filter(filter)
+
+
+@kumo.function("available_parallelism", result=INTEGER, since="2024.06.10-84e84b89")
+def available_parallelism(ctx: LuaContext) -> int:
+    """The number of CPUs that the node may use."""
+    return len(os.sched_getaffinity(0))
 
 
 @kumo.function("sleep", Param("seconds", NUMBER))
