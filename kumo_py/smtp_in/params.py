@@ -25,7 +25,7 @@ class _Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
-class TraceHeaders(_Options):
+class TraceHeaders(_Options, frozen=True):
     """`trace_headers`."""
 
     received_header: bool = True
@@ -34,7 +34,7 @@ class TraceHeaders(_Options):
     include_meta_names: list[str] = []
 
 
-class ListenerDomain(_Options):
+class ListenerDomain(_Options, frozen=True):
     """`kumo.make_listener_domain`: who may relay for a domain, and what becomes of reports."""
 
     relay_to: bool = False
@@ -49,7 +49,7 @@ class ListenerDomain(_Options):
         return self.log_oob not in ("Ignore", False) or self.log_arf not in ("Ignore", False)
 
 
-class ListenerOverrides(_Options):
+class ListenerOverrides(_Options, frozen=True):
     """What `peer`, `via` and `smtp_server_get_dynamic_parameters` may change; None leaves it alone."""
 
     hostname: str | None = None
@@ -85,7 +85,7 @@ class ListenerOverrides(_Options):
                     raise ValueError(f"{option}: {err}") from None
 
 
-class ListenerParams(ListenerOverrides):
+class ListenerParams(ListenerOverrides, frozen=True):
     """`kumo.start_esmtp_listener`."""
 
     listen: str = "127.0.0.1:2025"
@@ -107,7 +107,7 @@ class SessionParams:
     tls_required_client_ca: KeySource | None = None
     deferred_spool: bool = False
     deferred_queue: bool = False
-    trace_headers: TraceHeaders = TraceHeaders()
+    trace_headers: TraceHeaders = field(default_factory=TraceHeaders)
     client_timeout: float = 60.0
     data_processing_timeout: float = 300.0
     max_messages_per_connection: int = 10_000

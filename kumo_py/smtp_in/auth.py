@@ -1,0 +1,73 @@
+"""AUTH PLAIN (RFC 4954, RFC 4616), inside TLS only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kumo_py.core.policy import PolicyError
+from kumo_py.proto.content import Fault
+from kumo_py.proto.sasl import PlainCredentials, decode_plain
+from kumo_py.smtp_in import replies
+from kumo_py.smtp_in.replies import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kumo_py.proto.command import Command
+    from kumo_py.smtp_in.session import Session
+
+_RESPONSE_LIMIT = 16384
+"""Octets of the line after 334."""
+
+
+async def auth(session: Session, command: Command) -> Reply:
+    mechanism = command.argument
+    if session.authenticated:
+        return replies.AUTH_TWICE
+    if session.transaction is not None:
+        return replies.AUTH_IN_TRANSACTION
+    if mechanism.upper() != "PLAIN":
+        return Reply(504, f"5.5.4 AUTH {mechanism} not supported")
+    if session.tls is None:
+        return replies.AUTH_IN_CLEAR
+    if command.initial is None:
+        session.mode = _read_response
+        return replies.AUTH_GO_AHEAD
+    return await _authenticate(session, decode_plain(command.initial))
+
+
+async def _read_response(session: Session) -> Reply | None:
+    line = session.receiver.next_line(_RESPONSE_LIMIT)
+    if line is None:
+        return None
+    session.read_commands()
+    if isinstance(line, Fault):
+        return replies.AUTH_TOO_LONG
+    return await _authenticate(session, decode_plain(line.decode("ascii", "replace")))
+
+
+async def _authenticate(session: Session, credentials: PlainCredentials) -> Reply:
+    """Ask the policy, which answers with a bool, or with the identities it found."""
+    policy = session.services.policy
+    answer = None
+    if policy.handles("smtp_server_auth_plain"):
+        answer = await policy.ask("smtp_server_auth_plain", *credentials, session.meta)
+    if answer is None or answer is False:
+        return replies.AUTH_INVALID
+    authz, authc = credentials.authz, credentials.authc
+    if answer is not True:
+        authz, authc = _identities(answer)
+    session.authenticated = True
+    session.meta.values["authz_id"] = authz
+    session.meta.values["authn_id"] = authc
+    session.identity_changed()
+    return replies.AUTH_OK
+
+
+def _identities(auth_info: Mapping[str, Any]) -> tuple[str, str]:
+    """The authorization and the authentication identity of an AuthInfo (KumoMTA `kumo.aaa.make_auth_info`)."""
+    by_context = {entry["context"]: entry["identity"] for entry in auth_info["identities"]}
+    if not by_context:
+        raise PolicyError("smtp_server_auth_plain: an AuthInfo must name at least one identity")
+    authc = by_context.get("SmtpAuthPlainAuthentication", auth_info["identities"][0]["identity"])
+    return by_context.get("SmtpAuthPlainAuthorization", authc), authc

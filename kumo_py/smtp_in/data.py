@@ -1,0 +1,92 @@
+"""DATA (RFC 5321 §4.1.1.4) and BDAT (RFC 3030): receiving a content.
+
+Whatever becomes of a content, its transaction ends with it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from kumo_py.proto.content import DataResult, check_content
+from kumo_py.smtp_in import replies
+from kumo_py.smtp_in.reception import receive
+from kumo_py.smtp_in.replies import Reply
+
+if TYPE_CHECKING:
+    from kumo_py.proto.command import Command
+    from kumo_py.smtp_in.session import Session
+
+
+async def data(session: Session, _command: Command) -> Reply:
+    transaction = session.transaction
+    if transaction is None:
+        return replies.MAIL_FIRST
+    if not transaction.recipients:
+        return replies.RCPT_FIRST
+    if transaction.chunks is not None:
+        return replies.BDAT_BEGUN
+    params = session.params
+    session.receiver.begin_data(
+        params.max_message_size, params.line_length_hard_limit, params.invalid_line_endings
+    )
+    session.mode = _read_content
+    return replies.GO_AHEAD
+
+
+async def _read_content(session: Session) -> Reply | None:
+    result = session.receiver.next_data()
+    if result is None:
+        return None
+    session.read_commands()
+    session.line = b"DATA"
+    return await _conclude(session, result)
+
+
+async def bdat(session: Session, command: Command) -> Reply | None:
+    """The chunk follows at once, so it must be read even if it is not wanted (RFC 3030 §2)."""
+    transaction = session.transaction
+    left = session.params.max_message_size
+    if transaction is None or not transaction.recipients:
+        left = 0
+    else:
+        left -= transaction.received
+    session.receiver.begin_bdat(command.size, left)
+    session.mode = partial(_read_chunk, command)
+    return await session.mode(session)
+
+
+async def _read_chunk(command: Command, session: Session) -> Reply | None:
+    chunk = session.receiver.next_bdat()
+    if chunk is None:
+        return None
+    session.read_commands()
+    transaction = session.transaction
+    if transaction is None:
+        return replies.MAIL_FIRST
+    if not transaction.recipients:
+        return replies.RCPT_FIRST
+    if not isinstance(chunk, bytes):
+        session.concluded = True
+        return replies.FAULTS[chunk]
+    if transaction.chunks is None:
+        transaction.chunks = []
+    transaction.chunks.append(chunk)
+    transaction.received += len(chunk)
+    if not command.last:
+        return Reply(250, f"2.0.0 {len(chunk)} octets received")
+    content = b"".join(transaction.chunks)
+    if not content.endswith(b"\r\n"):
+        content += b"\r\n"  # DATA, by which it leaves us, cannot end otherwise
+    params = session.params
+    return await _conclude(
+        session, check_content(content, params.line_length_hard_limit, params.invalid_line_endings)
+    )
+
+
+async def _conclude(session: Session, result: DataResult) -> Reply:
+    session.concluded = True
+    session.endpoint.counters.receptions += 1
+    if result.fault is not None:
+        return replies.FAULTS[result.fault]
+    return await receive(session, result)

@@ -1,0 +1,259 @@
+"""After the end of a content: from one transaction to its messages, in the spool and in their queues.
+
+    smtp_server_data → batches → per batch: Received, smtp_server_message_received, X-KumoRef
+    → queues are resolved → may it be relayed? → all are saved → commit → all are logged → all are inserted → 250
+
+Until the commit anything that fails, one rejection, or the passing of `data_processing_timeout` refuses the
+whole transaction and leaves nothing in the spool. After it the messages are ours: a client that does not hear
+our 250 will send them again, so nothing may cut that short.
+
+KumoMTA logs Reception for what it then answers with 550, and forgets a batch without a record if it may not be
+relayed while others of the transaction may; here the first leaves no record, the second a Bounce.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from kumo_py.core.policy import PolicyError, Rejection
+from kumo_py.logs import RecordType
+from kumo_py.message.message import Message
+from kumo_py.message.trace import received, received_start, supplemental
+from kumo_py.proto.address import split_address
+from kumo_py.proto.reply import EnhancedCode, Response
+from kumo_py.smtp_in import replies
+from kumo_py.smtp_in.relay import check_relaying
+from kumo_py.smtp_in.replies import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from kumo_py.proto.content import DataResult
+    from kumo_py.smtp_in.envelope import Transaction
+    from kumo_py.smtp_in.relay import Relaying
+    from kumo_py.smtp_in.session import Session
+
+log = structlog.get_logger("kumo_py.smtp_in")
+
+NULL_QUEUE: Final = "null"
+"""Messages of this queue are logged and dropped."""
+DEFERRED_QUEUE: Final = "deferred_smtp_inject.kumomta.internal"
+"""Where messages wait for their events with `deferred_queue`."""
+_RECEIVED: Final = Response(250)
+_NOT_RELAYED: Final = Response(550, EnhancedCode(5, 7, 1), "relaying not permitted")
+
+
+class _Accepted:
+    """One message of the transaction and what is to become of it."""
+
+    __slots__ = ("is_bounce", "is_feedback", "msg", "queue", "queue_name", "relay")
+
+    def __init__(self, msg: Message) -> None:
+        self.msg = msg
+        self.queue_name = ""
+        self.queue: Any = None
+        self.relay = False
+        self.is_feedback = False
+        self.is_bounce = False
+
+
+async def receive(session: Session, result: DataResult) -> Reply:
+    """Take over what the transaction's client sent, or raise Rejection, PolicyError, SpoolError."""
+    transaction = session.transaction
+    assert transaction is not None
+    session.begin_work()
+    messages: list[Message] = []
+    try:
+        await _make_messages(session, transaction, result, messages)
+        accepted = [await _route(session, msg) for msg in messages]
+        if not any(it.relay or it.queue_name == NULL_QUEUE or it.is_feedback or it.is_bounce for it in accepted):
+            return replies.NOT_RELAYED
+        await _save(session, accepted)
+        await session.commit()
+    except BaseException:
+        _forget(session, messages)
+        raise
+    await _log(session, accepted)
+    return await _insert(session, accepted)
+
+
+# -- until the commit -------------------------------------------------------------------------------
+async def _make_messages(
+    session: Session, transaction: Transaction, result: DataResult, messages: list[Message]
+) -> None:
+    """Fill the list; what is in it may have been saved by the policy."""
+    policy = session.services.policy
+    base = Message(
+        session.services.new_id(),
+        transaction.sender,
+        tuple(transaction.recipients),
+        dict(session.meta.values),
+        result.content,
+        dot_lines=result.has_leading_dots,
+    )
+    messages.append(base)
+    if policy.handles("smtp_server_data"):
+        await policy.ask("smtp_server_data", base, session.meta)
+    batches = None
+    if policy.handles("smtp_server_split_transaction"):
+        batches = await policy.ask("smtp_server_split_transaction", base, session.meta)
+    if batches is None:
+        batches = _batches(session, base.recipients)
+    _split(session, base, batches, messages)
+    handled = policy.handles("smtp_server_message_received") and not session.params.deferred_queue
+    trace = session.params.trace_headers
+    for msg in messages:
+        if trace.received_header:
+            msg.prepend(_received(session, transaction, msg))
+        if session.params.deferred_queue:
+            msg.set_meta("queue", DEFERRED_QUEUE)
+        elif handled:
+            await policy.ask("smtp_server_message_received", msg, session.meta)
+
+
+def _batches(session: Session, recipients: Sequence[str]) -> Iterable[Sequence[str]]:
+    if len(recipients) == 1:
+        return (recipients,)
+    if session.params.batch_handling == "BifurcateAlways":
+        return [(recipient,) for recipient in recipients]
+    by_domain: dict[str, list[str]] = {}
+    for recipient in recipients:
+        by_domain.setdefault(split_address(recipient)[1].lower(), []).append(recipient)
+    return by_domain.values()
+
+
+def _split(session: Session, base: Message, batches: Iterable[Sequence[str]], messages: list[Message]) -> None:
+    """Make a message of each batch; the first of them is the base message."""
+    rest = [tuple(batch) for batch in batches]
+    if not all(rest):
+        raise PolicyError("smtp_server_split_transaction: a batch must have at least one recipient")
+    if not rest:
+        messages.clear()
+        return
+    data, new_id = base.data, session.services.new_id
+    messages.extend(
+        Message(new_id(), base.sender, batch, dict(base.meta), data, dot_lines=base.dot_lines) for batch in rest[1:]
+    )
+    if rest[0] != base.recipients:
+        base.set_envelope(base.sender, rest[0])
+
+
+def _received(session: Session, transaction: Transaction, msg: Message) -> bytes:
+    if transaction.utf8:
+        start = _received_start(session, utf8=True)
+    else:
+        start = session.received_start = session.received_start or _received_start(session, utf8=False)
+    return received(start, msg.id, msg.recipients[0], session.clock.date())
+
+
+def _received_start(session: Session, *, utf8: bool) -> bytes:
+    """With the protocol name of RFC 3848 or RFC 6531 §4.3 (KumoMTA: always one of ESMTP*)."""
+    protocol = "UTF8SMTP" if utf8 else "ESMTP" if session.esmtp else "SMTP"
+    tls = session.tls
+    if tls is not None and protocol != "SMTP":
+        protocol += "SA" if session.authenticated else "S"
+    return received_start(
+        session.helo,
+        session.peer_ip,
+        session.params.hostname,
+        session.local_ip,
+        protocol,
+        None if tls is None else f"{tls.protocol_version}:{tls.cipher}",
+    )
+
+
+async def _route(session: Session, msg: Message) -> _Accepted:
+    """Find the queue, and whether the message may go there."""
+    it = _Accepted(msg)
+    trace = session.params.trace_headers
+    if trace.supplemental_header:
+        msg.prepend(supplemental(trace.header_name, msg.recipients, msg.meta, trace.include_meta_names))
+    it.queue_name = msg.queue_name
+    try:
+        session.stage = "resolve"
+        if it.queue_name != NULL_QUEUE:
+            it.queue = await session.services.queues.resolve(it.queue_name)
+        relaying = await check_relaying(session, msg.sender, msg.recipients[0])
+    except Rejection as err:
+        raise PolicyError(f"queue {it.queue_name} can't take a message: {err}") from err
+    it.relay = relaying.allowed
+    if relaying.log_arf or relaying.log_oob:
+        _look_for_report(session, it, relaying)
+    return it
+
+
+def _look_for_report(session: Session, it: _Accepted, relaying: Relaying) -> None:
+    reports = session.services.reports
+    if reports is None:
+        return
+    if relaying.log_arf and reports.is_feedback(it.msg):
+        it.is_feedback = True
+        it.relay = relaying.relay_arf
+    elif relaying.log_oob and reports.is_bounce(it.msg):
+        it.is_bounce = True
+        it.relay = relaying.relay_oob
+
+
+async def _save(session: Session, accepted: Iterable[_Accepted]) -> None:
+    session.stage = "spool"
+    spool = session.services.spool
+    if spool is None or session.params.deferred_spool:
+        return
+    for it in accepted:
+        if it.relay and it.queue_name != NULL_QUEUE:
+            await spool.save(it.msg)
+
+
+def _forget(session: Session, messages: Iterable[Message]) -> None:
+    """Leave nothing of them behind."""
+    spool = session.services.spool
+    if spool is not None:
+        for msg in messages:
+            if msg.data_saved or msg.meta_saved:
+                spool.remove(msg)
+
+
+# -- after it ---------------------------------------------------------------------------------------
+async def _log(session: Session, accepted: Iterable[_Accepted]) -> None:
+    delivery_log, context = session.services.log, session.log_context
+    reports = session.services.reports
+    reception_wanted = delivery_log.wants(RecordType.Reception)
+    for it in accepted:
+        if it.is_feedback and reports is not None:
+            await reports.log_feedback(it.msg, context)
+        elif reception_wanted:
+            await delivery_log.record(RecordType.Reception, it.msg, _RECEIVED, context, queue=it.queue_name)
+        if it.is_bounce and reports is not None:
+            await reports.log_bounces(it.msg, context)
+        if not (it.relay or it.is_feedback or it.is_bounce or it.queue_name == NULL_QUEUE):
+            await delivery_log.record(RecordType.Bounce, it.msg, _NOT_RELAYED, context, queue=it.queue_name)
+
+
+async def _insert(session: Session, accepted: Sequence[_Accepted]) -> Reply:
+    queues = session.services.queues
+    failed = 0
+    for it in accepted:
+        if not it.relay or it.queue_name == NULL_QUEUE:
+            continue
+        try:
+            await queues.insert(it.msg, it.queue)
+        except Exception as err:
+            failed += 1
+            await _unwind(session, it, err)
+    if failed and failed == len(accepted):
+        return replies.technical_difficulties(session.params.hostname)
+    ids = " ".join([it.msg.id.hex() for it in accepted])
+    return Reply(250, f"{'PARTIAL' if failed else 'OK'} ids={ids}")
+
+
+async def _unwind(session: Session, it: _Accepted, err: Exception) -> None:
+    """No queue took it: it has a Reception record, so it gets a Bounce too."""
+    log.error("a message could not be queued", id=it.msg.id.hex(), queue=it.queue_name, error=str(err))
+    response = Response(500, None, f"KumoMTA internal: insertion into {it.queue_name} failed: {err}")
+    await session.services.log.record(
+        RecordType.Bounce, it.msg, response, session.log_context, queue=it.queue_name
+    )
+    _forget(session, [it.msg])

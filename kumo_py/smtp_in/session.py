@@ -1,0 +1,404 @@
+"""One SMTP session: the loop that turns what arrives into replies, and the state it works on.
+
+The loop asks the present *mode* (read a command, a content, a chunk, a SASL response, a PROXY header) for a
+reply. A mode takes what it can from the receiver and returns a Reply, or None if it needs more input; then all
+replies so far go out in one send, and only then the session waits. So a pipelined batch of commands costs one
+receive and one send (RFC 2920).
+
+Time: a session has one cancel scope and no timers. It writes down until when it may do what it does, and
+`Endpoint.sweep` cuts off those that are late, about once a second. A command, or a content, has
+
+    client_timeout + 1 s for each RECEIVE_RATE octets that arrived
+
+from the reply before it, and `client_timeout` between two receives, so that a client that drips octets is shut
+out; the work after DATA has `data_processing_timeout`. What is committed is never cut off (reception.py).
+
+A session raises nothing but Cancelled: an error of the policy, or of ours, is a 421 4.3.0.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import math
+import uuid
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import structlog
+import trio
+
+from kumo_py.core.policy import Disconnect, PolicyError, Rejection
+from kumo_py.logs import LogContext, Peer, Tls
+from kumo_py.message.connection import ConnectionMeta
+from kumo_py.proto.command import CommandError
+from kumo_py.proto.reply import Response
+from kumo_py.proto.server import Receiver
+from kumo_py.smtp_in import replies
+from kumo_py.smtp_in.opening import open_session
+from kumo_py.smtp_in.replies import Hangup, Reply
+from kumo_py.smtp_in.verbs import read_command
+from kumo_py.spool.errors import SpoolError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable
+
+    from kumo_py.net.transport import Transport
+    from kumo_py.smtp_in.endpoint import Endpoint
+    from kumo_py.smtp_in.envelope import Transaction
+    from kumo_py.smtp_in.params import ListenerDomain
+
+log = structlog.get_logger("kumo_py.smtp_in")
+
+RECEIVE_RATE: Final = 1024
+"""Octets per second below which a client must not stay on the average."""
+FAREWELL: Final = 2.0
+"""Seconds that a client which is still sending gets to read the last reply."""
+_MOST_REPLIES: Final = 256
+"""Replies that are held back for one send while pipelined input is left."""
+
+Mode: TypeAlias = "Callable[[Session], Awaitable[Reply | None]]"
+
+
+class Phase(enum.Enum):
+    """What a session is doing, as far as cutting it off is concerned."""
+
+    BUSY = enum.auto()
+    """With a command, or with a message that is committed: never cut off."""
+    READING = enum.auto()
+    WRITING = enum.auto()
+    """Also a TLS handshake, and the end."""
+    WORKING = enum.auto()
+    """Between the end of a content and its commitment: if cut off, the message is refused."""
+
+
+class Session:
+    """The state; the verbs' files read and change it."""
+
+    __slots__ = (
+        "_cut",
+        "_id",
+        "_log_context",
+        "_out",
+        "_scope",
+        "authenticated",
+        "clock",
+        "concluded",
+        "deadline",
+        "domains",
+        "endpoint",
+        "esmtp",
+        "foreign_extensions",
+        "helo",
+        "line",
+        "local",
+        "local_ip",
+        "meta",
+        "mode",
+        "params",
+        "peer",
+        "peer_ip",
+        "phase",
+        "received_start",
+        "receiver",
+        "recipients_counted",
+        "relay_host",
+        "services",
+        "stage",
+        "tls",
+        "transaction",
+        "transport",
+    )
+
+    def __init__(self, endpoint: Endpoint, transport: Transport) -> None:
+        self.endpoint = endpoint
+        self.services = endpoint.services
+        self.clock = endpoint.clock
+        self.transport = transport
+        self.local = transport.local
+        self.peer = transport.peer
+        self.local_ip = ip_of(transport.local)
+        self.peer_ip = ip_of(transport.peer)
+        self.meta = ConnectionMeta(
+            {
+                "reception_protocol": "ESMTP",
+                "received_via": transport.local,
+                "received_from": transport.peer,
+            }
+        )
+        self.params = endpoint.session_params(self.local_ip, self.peer_ip, self.meta.values)
+        self.receiver = Receiver()
+        self.relay_host = self.peer_ip in self.params.relay_hosts
+        self.helo: str | None = None
+        self.esmtp = False
+        """Greeted with EHLO."""
+        self.foreign_extensions = False
+        """The policy changed the list of extensions: parameters we don't know may belong to them."""
+        self.tls: Tls | None = None
+        self.authenticated = False
+        self.transaction: Transaction | None = None
+        self.recipients_counted = 0
+        """RCPT commands that counted against max_messages_per_connection."""
+        self.domains: dict[str, ListenerDomain | None] = {}
+        """Answers of get_listener_domain."""
+        self.mode: Mode = open_session
+        self.line: bytes | None = None
+        """The command being answered, for log records."""
+        self.concluded = False
+        """The transaction ends with the next reply."""
+        self.phase = Phase.BUSY
+        self.stage = ""
+        """While WORKING: KumoMTA's name for how far the work has come."""
+        self.deadline = math.inf
+        """Until when (clock.now) the present phase may last."""
+        self.received_start: bytes | None = None
+        """The constant part of Received headers, once it is known."""
+        self._cut = False
+        self._id = ""
+        self._log_context: LogContext | None = None
+        self._out: list[bytes] = []
+        self._scope = trio.CancelScope()
+
+    # -- for the verbs -----------------------------------------------------------------------------
+    def read_commands(self) -> None:
+        """Back to the mode in which command lines are read."""
+        self.mode = read_command
+
+    def set_addresses(self, local: str, peer: str) -> None:
+        """Believe in other addresses, `ip:port`, than those of the connection (PROXY, XCLIENT)."""
+        values = self.meta.values
+        if peer != self.peer:
+            values["orig_received_from"] = self.transport.peer
+            values["received_from"] = self.peer = peer
+        if local != self.local:
+            values["orig_received_via"] = self.transport.local
+            values["received_via"] = self.local = local
+        self.local_ip = ip_of(local)
+        self.peer_ip = ip_of(peer)
+
+    def identity_changed(self) -> None:
+        """Forget what was derived from addresses, EHLO, TLS, AUTH and metadata."""
+        self.relay_host = self.peer_ip in self.params.relay_hosts
+        self.domains.clear()
+        self._log_context = None
+        self.received_start = None
+
+    @property
+    def log_context(self) -> LogContext:
+        """What this session's log records have in common."""
+        context = self._log_context
+        if context is None:
+            self._id = self._id or str(uuid.uuid4())
+            context = self._log_context = LogContext(
+                peer=Peer(self.helo or "", self.peer_ip), tls=self.tls, session_id=self._id
+            )
+        return context
+
+    def begin_work(self) -> None:
+        """Begin the work after a content; see Phase.WORKING."""
+        self.phase = Phase.WORKING
+        self.deadline = self.clock.now + self.params.data_processing_timeout
+        self.stage = "rx"
+
+    async def commit(self) -> None:
+        """End it: from here on nobody cuts this session off, until its next reply."""
+        await self._heed_cut()
+        self.phase = Phase.BUSY
+        self.deadline = math.inf
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """Send what is due, forget what came in the clear, shake hands. Raises OSError."""
+        await self._flush()
+        self.receiver.discard()
+        self.phase = Phase.WRITING
+        self.deadline = self.clock.now + self.params.client_timeout
+        await self.transport.start_tls(context)
+        await self._heed_cut()
+        self.phase = Phase.BUSY
+        self.deadline = math.inf
+
+    # -- for the endpoint --------------------------------------------------------------------------
+    def cut_off(self) -> None:
+        """Make the session give up what it does; see Phase."""
+        self.deadline = math.inf
+        self._cut = True
+        self._scope.cancel()
+
+    @property
+    def waits_for_command(self) -> bool:
+        return self.phase is Phase.READING and self.mode is read_command
+
+    async def _heed_cut(self) -> None:
+        """Be cut off now, if it was decided just when what we waited for came."""
+        if self._cut:
+            await trio.lowlevel.checkpoint()
+
+    # -- the loop ----------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Serve the connection to its end, and close it."""
+        go_on = self._converse
+        try:
+            while True:
+                with self._scope:
+                    await go_on()
+                if not self._scope.cancelled_caught:
+                    return
+                go_on = self._after_cut
+                self._cut = False
+                self._scope = trio.CancelScope()
+        except OSError:
+            pass  # the client is gone
+        except Hangup as err:
+            log.warning("connection closed", listener=self.local, peer=self.peer, error=str(err))
+        except Exception:
+            log.exception("SMTP session failed", listener=self.local, peer=self.peer)
+        finally:
+            self.transport.close()
+
+    async def _converse(self) -> None:
+        """Exchange input for replies until a reply closes the session, or the client has."""
+        receiver, clock, out, transport = self.receiver, self.clock, self._out, self.transport
+        started = clock.now
+        earned = 0.0
+        while True:
+            try:
+                reply = await self.mode(self)
+            except Exception as err:
+                reply = self._reply_to_error(err)
+            if reply is not None:
+                reply = await self._answer(reply)
+                if reply.closes:
+                    return await self._finish(reply)
+                if len(out) < _MOST_REPLIES:
+                    continue
+            if out:
+                started = clock.now
+                earned = 0.0
+                await self._flush()
+                if reply is not None:
+                    continue
+            self.phase = Phase.READING
+            self.deadline = min(clock.now, started + earned) + self.params.client_timeout
+            data = await transport.receive()
+            if self._cut:
+                await self._heed_cut()
+            self.phase = Phase.BUSY
+            self.deadline = math.inf
+            if not data:
+                return None
+            earned += len(data) / RECEIVE_RATE
+            receiver.feed(data)
+
+    async def _answer(self, reply: Reply) -> Reply:
+        """Put a reply, as the policy wants it, among those to send; log it if it is a refusal."""
+        if self.services.policy.handles("smtp_server_rewrite_response"):
+            reply = await self._rewritten(reply)
+        self._out.append(reply.wire)
+        if reply.code >= 400 and not (reply.code == 421 and reply.text.startswith("4.3.2 ")):
+            await self._log_rejection(reply)
+        if self.concluded:
+            self.concluded = False
+            self.transaction = None
+            self.phase = Phase.BUSY
+            self.deadline = math.inf
+        return reply
+
+    async def _rewritten(self, reply: Reply) -> Reply:
+        command = self._command()
+        try:
+            answer = await self.services.policy.ask(
+                "smtp_server_rewrite_response", reply.code, reply.text, command, self.meta
+            )
+        except (Rejection, PolicyError) as err:
+            log.error("smtp_server_rewrite_response failed; the reply stays as it is", error=str(err))
+            return reply
+        code, text = answer or (None, None)
+        if code is None and text is None:
+            return reply
+        return Reply(
+            reply.code if code is None else code,
+            reply.text if text is None else text,
+            disconnect=reply.disconnect,
+            closes=reply.closes,
+        )
+
+    async def _log_rejection(self, reply: Reply) -> None:
+        self.endpoint.counters.rejections += 1
+        transaction = self.transaction
+        await self.services.log.record_rejection(
+            None if transaction is None else transaction.sender,
+            () if transaction is None else transaction.recipients,
+            Response.from_text(reply.code, reply.text, self._command()),
+            self.log_context,
+            self.meta.values,
+        )
+
+    def _command(self) -> str | None:
+        """The command being answered, without the password that AUTH has in its third word."""
+        if self.line is None:
+            return None
+        command = self.line.decode("utf-8", "replace")
+        return " ".join(command.split(None, 2)[:2]) if command[:4].upper() == "AUTH" else command
+
+    def _reply_to_error(self, err: Exception) -> Reply:
+        hostname = self.params.hostname
+        match err:
+            case CommandError():
+                return Reply(err.code, err.text)
+            case Rejection():
+                return Reply(err.code, err.text, disconnect=err.disconnect)
+            case Hangup():
+                raise err
+            case OSError() if self.phase is Phase.WRITING:
+                raise err  # the client is gone
+            case SpoolError():
+                log.error("message not accepted", listener=self.local, peer=self.peer, error=str(err))
+                if err.errno in (errno.ENOSPC, errno.EDQUOT):
+                    return Reply(452, "4.3.1 insufficient system storage")
+                return Reply(421, f"4.3.2 {hostname} the spool is not accepting writes. Try later")
+        log.error(
+            "SMTP session ends because of an error",
+            listener=self.local,
+            peer=self.peer,
+            error=str(err),
+            exc_info=None if isinstance(err, PolicyError) else err,
+        )
+        return replies.technical_difficulties(hostname)
+
+    async def _flush(self) -> None:
+        self.phase = Phase.WRITING
+        self.deadline = self.clock.now + self.params.client_timeout
+        data = b"".join(self._out)
+        self._out.clear()
+        await self.transport.send_all(data)
+        if self._cut:
+            await self._heed_cut()
+        self.phase = Phase.BUSY
+        self.deadline = math.inf
+
+    async def _finish(self, reply: Reply) -> None:
+        """Send the last replies; let a client that is still sending read them before the connection is reset."""
+        if reply.disconnect is Disconnect.FOLLOW_WITH_421 and reply.code != 421:
+            self._out.append(f"421 {self.params.hostname} disconnecting due to previous error\r\n".encode())
+        await self._flush()
+        if self.receiver.pending or self.mode is not read_command:
+            self.phase = Phase.WRITING
+            self.deadline = self.clock.now + FAREWELL
+            while await self.transport.receive():
+                pass
+
+    async def _after_cut(self) -> None:
+        """Go on, in a new scope, after the endpoint has cut the session off."""
+        if self.phase is Phase.READING:
+            hostname = self.params.hostname
+            reply = replies.shutting_down(hostname) if self.endpoint.stopping else replies.idle_too_long(hostname)
+            await self._answer(reply)
+            await self._finish(reply)
+        elif self.phase is Phase.WORKING:
+            await self._answer(Reply(451, f"4.4.5 data_processing_timeout exceeded ({self.stage})"))
+            await self._converse()
+
+
+def ip_of(address: str) -> str:
+    """The address of `ip:port` or `[ip6]:port`."""
+    return address.rpartition(":")[0].strip("[]")
