@@ -33,22 +33,27 @@ def jitter(config: QueueConfig, random: Random) -> float:
     return float(int(random.random() * magnitude - magnitude / 2.0))
 
 
+def elapsed_after(config: QueueConfig, attempts: int) -> float:
+    """The sum of the delays after attempts 0 to `attempts` - 1."""
+    growing = min(attempts, _MAX_DOUBLINGS)
+    if config.max_retry_interval is not None:
+        # Beyond the first capped delay all are equal.
+        growing = next(
+            (n for n in range(growing) if delay_after(config, n) >= config.max_retry_interval), growing
+        )
+    total = sum(delay_after(config, n) for n in range(growing))
+    return total + (attempts - growing) * delay_after(config, growing)
+
+
 def infer_attempts(config: QueueConfig, age: float) -> int:
     """How many attempts a spooled message of this age has probably had: the count is not spooled."""
     attempts = 0
     elapsed = 0.0
-    while attempts <= _MAX_DOUBLINGS:
-        elapsed += delay_after(config, attempts)
-        if elapsed > age:
-            break
-        # A zero interval would never pass the age.
-        if elapsed == 0.0:
-            break
+    while (delay := delay_after(config, attempts)) > 0.0 and elapsed + delay <= age:
+        if attempts == _MAX_DOUBLINGS or delay == config.max_retry_interval:
+            return attempts + int((age - elapsed) // delay)
+        elapsed += delay
         attempts += 1
-    else:
-        # The cap makes all further delays equal.
-        step = delay_after(config, attempts)
-        attempts += max(0, int((age - elapsed) // step)) if step else 0
     return attempts
 
 
@@ -57,7 +62,7 @@ def delay_at_start_up(config: QueueConfig, attempts: int, age: float) -> float |
 
     None when that, or its age, is past max_age.
     """
-    due_age = sum(delay_after(config, n) for n in range(1, attempts))
+    due_age = elapsed_after(config, attempts) - delay_after(config, 0) if attempts > 0 else 0.0
     if age >= config.max_age or due_age >= config.max_age:
         return None
     return max(0.0, due_age - age)

@@ -123,12 +123,16 @@ class Session:
                 failures.clear()
                 if ready.path.reconnect_strategy == "ReconnectSameHost":
                     plan.insert(0, host)
-                if plan and self._message is None and not ready.stopping:
-                    self._message = ready.take()
+                self._refill(plan)
             if failures:
                 await self._no_host_answered(failures)
         finally:
             self._give_back()
+
+    def _refill(self, plan: list[HostAddress]) -> None:
+        """Have a message in hand for the next host."""
+        if plan and self._message is None and not self._ready.stopping:
+            self._message = self._ready.take()
 
     def _give_back(self) -> None:
         """What was taken and not tried goes back, in order."""

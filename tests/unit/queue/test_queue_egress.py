@@ -1,0 +1,93 @@
+"""Pools and sources: asked once per ttl, chosen by weight."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from kumo_py.core.duration import Duration
+from kumo_py.core.policy import PolicyError
+from kumo_py.queue.config import UNSPECIFIED_POOL, EgressPool, EgressSource, PoolEntry
+from kumo_py.queue.egress import EgressDirectory, SourceSelector
+from kumo_py.queue.ready import connection_targets
+
+
+class ScriptedPolicy:
+    def __init__(self, answers: dict[tuple[str, str], object]) -> None:
+        self.answers = answers
+        self.asked: list[tuple[str, str]] = []
+
+    def handles(self, event: str) -> bool:
+        return True
+
+    async def ask(self, event: str, *args: Any) -> Any:
+        self.asked.append((event, args[0]))
+        return self.answers.get((event, args[0]))
+
+
+def pool(**weights: int) -> EgressPool:
+    return EgressPool(name="p", entries=[PoolEntry(name=name, weight=n) for name, n in weights.items()])
+
+
+def test_weights_interleave() -> None:
+    selector = SourceSelector(pool(a=3, b=1))
+    assert "".join(selector.next() for _ in range(8)) == "aaabaaab"
+
+
+def test_equal_weights_take_turns() -> None:
+    selector = SourceSelector(pool(a=2, b=2, c=2))
+    assert "".join(selector.next() for _ in range(6)) == "abcabc"
+
+
+def test_shares_follow_the_weights_and_zero_is_left_out() -> None:
+    selector = SourceSelector(pool(a=50, b=30, c=20, d=0))
+    assert Counter(selector.next() for _ in range(1000)) == {"a": 500, "b": 300, "c": 200}
+
+
+def test_round_names_every_source_once() -> None:
+    selector = SourceSelector(pool(a=1, b=1))
+    assert [selector.round(), selector.round()] == [["a", "b"], ["b", "a"]]
+
+
+async def test_answers_are_kept_for_their_ttl() -> None:
+    now = 100.0
+    source = EgressSource(name="a", ttl=Duration(30))
+    found = EgressPool(name="p", entries=[PoolEntry(name="a")], ttl=Duration(60))
+    policy = ScriptedPolicy({("get_egress_pool", "p"): found, ("get_egress_source", "a"): source})
+    directory = EgressDirectory(policy, lambda: now)
+    for _ in range(3):
+        assert await directory.pool("p") is found
+        assert await directory.source("a") is source
+    assert policy.asked == [("get_egress_pool", "p"), ("get_egress_source", "a")]
+    now = 131.0
+    await directory.source("a")
+    await directory.pool("p")
+    assert policy.asked[2:] == [("get_egress_source", "a")]
+
+
+async def test_unspecified_never_asks() -> None:
+    policy = ScriptedPolicy({})
+    directory = EgressDirectory(policy, lambda: 0.0)
+    assert await directory.pool(None) is UNSPECIFIED_POOL
+    assert (await directory.source("unspecified")).name == "unspecified"
+    assert policy.asked == []
+
+
+async def test_a_pool_with_an_unknown_source_is_refused_with_its_name() -> None:
+    policy = ScriptedPolicy({("get_egress_pool", "p"): pool(ghost=1)})
+    directory = EgressDirectory(policy, lambda: 0.0)
+    with pytest.raises(PolicyError, match="egress source 'ghost' is not defined.*get_egress_source"):
+        await directory.pool("p")
+
+
+def test_connection_targets_follow_the_published_curve() -> None:
+    """Queue length → connections, as KumoMTA's own table for a limit of 32."""
+    targets = connection_targets(32)
+
+    def wanted(length: int) -> int:
+        return sum(1 for least in targets if least <= length)
+
+    assert [wanted(n) for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)] == [1, 2, 3, 3, 4, 5, 5, 6, 6, 7]
+    assert [wanted(n) for n in (20, 32, 64, 128, 256, 400)] == [12, 17, 25, 31, 32, 32]
