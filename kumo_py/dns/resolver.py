@@ -133,7 +133,7 @@ class Resolver:
     async def lookup_addresses(
         self, host: str, strategy: IpLookupStrategy = "Ipv4AndIpv6"
     ) -> tuple[HostAddress, ...]:
-        """A host's addresses, IPv4 first. None: it has no addresses, or doesn't exist.
+        """A host's addresses, IPv4 first; empty if it has none, or doesn't exist.
 
         The host may be an address or an address literal. One family's failure doesn't
         count if the other has addresses. Raises DnsError.

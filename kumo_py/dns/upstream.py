@@ -34,6 +34,9 @@ _PATIENCE = 1.0
 _PAYLOAD = 1232
 """EDNS0 datagram size (octets) that needs no fragments on any path of the Internet."""
 
+_LONGEST_REPLY = 16384
+"""Octets. Real record sets have a tenth; parsing the 64 KiB that a hostile zone can send takes 0.1 s."""
+
 _DEFAULT_SERVER = "127.0.0.1:53"
 """What resolv.conf(5) means when it names none."""
 
@@ -114,8 +117,11 @@ class UpstreamBackend:
                     continue
                 lookup.running += 1
                 nursery.start_soon(self._try, lookup, server, name, rdtype)
-                with trio.move_on_after(_PATIENCE):
+                with trio.move_on_after(_PATIENCE) as patience:
                     await lookup.ended.wait()
+                if patience.cancelled_caught:
+                    # It may never be seen to time out: the next one's answer ends the lookup.
+                    server.failed(_PATIENCE)
                 while lookup.answer is None and lookup.running >= most:
                     await lookup.ended.wait()
                 if lookup.answer is not None:
@@ -258,7 +264,7 @@ async def _ask_by_udp(server: _Server, question: QueryMessage) -> QueryMessage:
         wire = question.to_wire()
         await sock.send(wire)
         while True:
-            reply = await sock.recv(65535)
+            reply = await sock.recv(_LONGEST_REPLY)
             # Anything but our answer is a forgery: keep listening.
             if len(reply) > 2 and reply[:2] == wire[:2]:
                 message = _parsed(reply, question, is_truncated=bool(reply[2] & 2))
@@ -274,12 +280,16 @@ async def _ask_by_tcp(server: _Server, question: QueryMessage) -> QueryMessage:
         stream = trio.SocketStream(sock)
         await stream.send_all(question.to_wire(prepend_length=True))
         received = bytearray()
-        while len(received) < 2 or len(received) < 2 + int.from_bytes(received[:2], "big"):
+        length = 0
+        while len(received) < 2 + length:
             chunk = await stream.receive_some()
             if not chunk:
                 raise ConnectionError("connection closed before the answer")
             received += chunk
-    message = _parsed(bytes(received[2:]), question)
+            length = int.from_bytes(received[:2], "big")
+            if length > _LONGEST_REPLY:
+                raise _ServerError(f"the answer has {length} octets, more than {_LONGEST_REPLY}")
+    message = _parsed(bytes(received[2 : 2 + length]), question)
     if message is None:
         raise _ServerError("it answered another question")
     return message

@@ -210,8 +210,8 @@ async def test_a_server_that_errs_is_followed_by_the_next_at_once(rcode: dns.rco
     broken, good = always(rcode=rcode), always(ADDRESS)
     async with serving(broken, good) as servers:
         start = trio.current_time()
-        assert (await backend([*servers]).query("h.example", "A")).records == ("192.0.2.1",)
-        assert trio.current_time() - start < 0.4
+        assert (await backend([*servers], timeout=5).query("h.example", "A")).records == ("192.0.2.1",)
+        assert trio.current_time() - start < 0.9
     assert len(broken.queries) == 1
 
 
@@ -238,7 +238,7 @@ async def test_a_silent_server_is_followed_by_the_next(monkeypatch: pytest.Monke
 async def test_a_timeout_is_retried_at_the_second_server() -> None:
     silent, good = NameServer(lambda query, is_tcp: None), always(ADDRESS)
     async with serving(silent, good) as servers:
-        asking = backend([*servers], timeout=0.05, num_concurrent_reqs=1)
+        asking = backend([*servers], timeout=0.2, num_concurrent_reqs=1)
         assert (await asking.query("h.example", "A")).records == ("192.0.2.1",)
     assert (len(silent.queries), len(good.queries)) == (1, 1)
 
@@ -313,6 +313,14 @@ async def test_try_tcp_on_error() -> None:
         assert (await asking.query("h.example", "A")).records == ("192.0.2.1",)
         with pytest.raises(DnsError):
             await backend([*servers], timeout=0.05, attempts=0).query("h.example", "A")
+
+
+async def test_an_answer_of_absurd_length_is_refused() -> None:
+    hosts = (f"answer h.example. 300 MX {number} h{number}.example." for number in range(1000))
+    server = always(*hosts)
+    async with serving(server) as servers:
+        with pytest.raises(DnsError, match=r"the answer has \d{5} octets, more than 16384"):
+            await backend([{"socket_addr": servers[0], "protocol": "tcp"}]).query("h.example", "MX")
 
 
 async def test_a_connection_closed_without_an_answer() -> None:
@@ -448,11 +456,16 @@ async def test_round_robin() -> None:
     assert (len(first.queries), len(second.queries)) == (2, 2)
 
 
-async def test_statistics_prefer_the_server_that_answers() -> None:
+@pytest.mark.parametrize("parallel", [1, 2])
+async def test_statistics_prefer_the_server_that_answers(
+    parallel: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if parallel > 1:
+        monkeypatch.setattr(upstream_module, "_PATIENCE", 0.05)
     silent, good = NameServer(lambda query, is_tcp: None), always(ADDRESS)
     async with serving(silent, good) as servers:
         asking = backend(
-            [*servers], server_ordering_strategy="QueryStatistics", timeout=0.05, num_concurrent_reqs=1
+            [*servers], server_ordering_strategy="QueryStatistics", timeout=0.2, num_concurrent_reqs=parallel
         )
         for _ in range(5):
             await asking.query("h.example", "A")
