@@ -32,7 +32,7 @@ class Celsius(float):
         raise ValueError(f"{value!r} is not a temperature; write 20 or '20C'")
 
     def to_option(self) -> str:
-        return f"{float(self):g}C"
+        return f"{float(self)!r}C"
 
 
 class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -227,17 +227,18 @@ def test_to_builtins_writes_what_lua_sees() -> None:
     plain = to_builtins(made)
     assert plain["secret"] == "/etc/key"
     assert plain["colour"] == "DarkBlue"
-    assert plain["warmth"] == "20C"
+    assert plain["warmth"] == "20.0C"
     assert plain["hosts"] == ["a", {"name": "b", "port": 25}]
     assert plain["tags"] == ["t"]
     assert plain["from"] is None
     assert isinstance(plain["peer"], dict)
-    assert plain["peer"]["x"]["warmth"] == "3C"
+    assert plain["peer"]["x"]["warmth"] == "3.0C"
     assert convert(plain, Path, "f") == made
 
 
 keys = st.sampled_from([*Path.__struct_encode_fields__, "name", "port", "zz"])
-leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+numbers = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False)
+leaves = st.none() | st.booleans() | numbers | st.text(max_size=8)
 tables = st.recursive(
     leaves,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
