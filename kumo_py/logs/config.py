@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from kumo_py.core.duration import Duration  # noqa: TC001 - msgspec reads the annotations
+from kumo_py.core.duration import Duration
 from kumo_py.logs.disk_space import MinFree
 
 RecordKey = Literal[

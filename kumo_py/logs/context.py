@@ -16,7 +16,7 @@ from kumo_py.logs.json_text import to_json
 class Peer:
     """`peer_address`. name: the MX host when sending, the EHLO name when receiving, "" for HTTP.
 
-    addr: IP address, ip:port or path of a socket. is_secure: the address was looked up and validated (DNSSEC).
+    addr: IP address, ip:port or path of a socket. is_secure: its lookup was validated (DNSSEC).
     """
 
     name: str

@@ -135,15 +135,16 @@ class RecordEncoder:
         )
 
     def _times(self, now: float, born: float) -> bytes:
-        now_s = int(now)
-        born_s = int(born)
+        """Rounded, as a float does not hold every microsecond exactly."""
+        now_s, now_us = divmod(int(now * 1e6 + 0.5), 1_000_000)
+        born_s, born_us = divmod(int(born * 1e6 + 0.5), 1_000_000)
         return b',"timestamp":%d,"event_time":"%b.%06dZ","created":%d,"created_time":"%b.%06dZ"' % (
             now_s,
             self._second(now_s),
-            (now - now_s) * 1e6,
+            now_us,
             born_s,
             self._second(born_s),
-            (born - born_s) * 1e6,
+            born_us,
         )
 
 
