@@ -85,7 +85,7 @@ class Node:
     async def serve(self, *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop` is called twice, or once and all is finished. Raises StartupError."""
         self._wall: Callable[[], float] = wall_clock()
-        self.policy = LuaPolicy(self._policy_path, self, trio.current_time)
+        self.policy = LuaPolicy(self._policy_path, self, trio.current_time, validating=self._validating)
         self.log = DeliveryLog(self._nodeid, self._wall, self.policy)
         try:
             with self._stop_now:
@@ -142,7 +142,7 @@ class Node:
 
     async def _load_policy(self) -> None:
         self._wall = wall_clock()
-        self.policy = LuaPolicy(self._policy_path, self, trio.current_time)
+        self.policy = LuaPolicy(self._policy_path, self, trio.current_time, validating=self._validating)
         await self.policy.load()
 
     async def _watch_signals(self) -> None:
@@ -261,8 +261,9 @@ class Node:
             spool = self._spools[config.name] = await open_spool(config)
         except SpoolError as err:
             raise ValueError(f"spool '{config.name}' at {config.path}: {err}") from err
-        for notice in spool.notices:
-            log.warning(f"spool {config.name}: {notice}")
+        for notice in (spool.notice, *spool.problems):
+            if notice:
+                log.warning(f"spool {config.name}: {notice}")
 
     async def configure_local_logs(self, config: LocalLogsConfig) -> None:
         if not self._validating:

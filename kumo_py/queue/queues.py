@@ -55,6 +55,8 @@ SITE_TTL = 60.0
 """Seconds after which a queue looks its destination's site up again (from the resolver's cache)."""
 FULL_DELAY = 60.0
 """A message that finds its ready queue full waits a random time up to this many seconds."""
+LEASE_DURATION = 60.0
+"""Seconds for which a connection's places under its limits are kept; renewed while it is open."""
 _SLICE = 128
 """Messages handled in one go before other tasks get a turn."""
 _TICK = 0.05
@@ -182,6 +184,8 @@ class Queues:
             now = trio.current_time()
             for count, queue in enumerate(list(self.ready.values())):
                 queue.close_idle(now)
+                if ticks % 10 == 0:
+                    queue.extend_leases(now, LEASE_DURATION)
                 if queue.messages:
                     if now >= queue.next_refresh:
                         await self._refresh_path(queue)
@@ -556,9 +560,7 @@ class Queues:
         path = ready.path
         limits = [(f"kumomta.connection_limit.{ready.name}", path.connection_limit)]
         limits += path.additional_connection_limits.items()
-        longest = path.connect_timeout + path.banner_timeout + path.ehlo_timeout + path.mail_from_timeout
-        longest += path.rcpt_to_timeout + path.data_timeout + path.data_dot_timeout + path.idle_timeout
-        return self.leases.acquire(limits, ready.name, trio.current_time(), longest)
+        return self.leases.acquire(limits, ready.name, trio.current_time(), LEASE_DURATION)
 
     def admit_connection(self, ready: ReadyQueue) -> float:
         """Seconds to wait before the path's rate allows a connection; 0 when it does now."""

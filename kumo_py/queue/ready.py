@@ -67,6 +67,7 @@ class ReadyQueue:
 
     __slots__ = (
         "_idle",
+        "_leases",
         "_owner",
         "_retry_at",
         "connections",
@@ -113,6 +114,7 @@ class ReadyQueue:
         self.last_change = trio.current_time()
         self.next_refresh = self.last_change + path.refresh_interval
         self._idle: list[_Idler] = []
+        self._leases: set[Lease] = set()
         self._retry_at = 0.0
 
     # -- messages in and out -----------------------------------------------------------------------
@@ -211,7 +213,13 @@ class ReadyQueue:
                 self._retry_at = trio.current_time() + wait
                 return
             self.connections += 1
+            self._leases.add(lease)
             owner.spawn(self._dispatch, lease)
+
+    def extend_leases(self, now: float, duration: float) -> None:
+        """Keep the places of the connections that are open for `duration` seconds (trio time)."""
+        for lease in self._leases:
+            lease.extend(now, duration)
 
     async def _dispatch(self, lease: Lease) -> None:
         try:
@@ -223,6 +231,7 @@ class ReadyQueue:
         finally:
             self.connections -= 1
             self.last_change = trio.current_time()
+            self._leases.discard(lease)
             lease.release()
             self.connect_more()
 

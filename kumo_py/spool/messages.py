@@ -12,7 +12,7 @@ import orjson
 
 if TYPE_CHECKING:
     from kumo_py.message.message import Message
-    from kumo_py.spool.store import Spool
+    from kumo_py.spool import Spool
 
 
 class MessageSpool:
