@@ -16,7 +16,6 @@ import trio
 
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.logs.disk_space import lacking_on
-from kumo_py.logs.header_fields import header_fields
 from kumo_py.logs.json_text import to_json
 from kumo_py.logs.record import EMPTY_OBJECT, RecordEncoder
 from kumo_py.logs.record_type import RecordType
@@ -96,7 +95,7 @@ class DeliveryLog:
             meta = to_json(logger.meta.pick(msg.meta)) if logger.meta else EMPTY_OBJECT
             headers = EMPTY_OBJECT
             if logger.headers and msg.data_loaded:
-                headers = to_json(logger.headers.pick(header_fields(msg.data)))
+                headers = to_json(logger.headers.pick(msg.data))
             line = self._encoder.message(
                 kind, msg, response, context, recipients, queue, now, meta, headers, feedback_report
             )

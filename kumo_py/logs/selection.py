@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kumo_py.message.headers import decoded, fields
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class MetaSelection:
@@ -43,15 +45,18 @@ class HeaderSelection:
     def __bool__(self) -> bool:
         return bool(self._names)
 
-    def pick(self, headers: Iterable[tuple[str, str]]) -> dict[str, object]:
-        found: dict[str, tuple[str, list[str]]] = {}
-        for name, value in headers:
-            found.setdefault(name.lower(), (name, []))[1].append(value)
+    def pick(self, data: bytes) -> dict[str, object]:
+        """From a message's content."""
+        found: dict[str, tuple[str, list[bytes]]] = {}
+        for field in fields(data):
+            name = field.name.decode("ascii")
+            found.setdefault(name.lower(), (name, []))[1].append(field.value)
         picked: dict[str, object] = {}
         for wanted, is_prefix in self._names:
             for folded in [key for key in found if key.startswith(wanted)] if is_prefix else (wanted,):
                 if folded in found:
-                    name, values = found.pop(folded)
+                    name, raw = found.pop(folded)
+                    values = [decoded(value).decode("utf-8", "replace") for value in raw]
                     picked[name] = values[0] if len(values) == 1 else values
         return picked
 

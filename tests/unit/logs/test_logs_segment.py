@@ -235,7 +235,6 @@ async def test_full_disk_loses_and_repeats_nothing(
         disk.room = 10**9
         await trio.sleep_until(log.due)
         log.tend()
-        assert not log.failing
         assert log.waiting == 0
         for line in written[60:]:
             log.append(line + b"\n")
