@@ -1,0 +1,1 @@
+"""The mail servers that are measured, one program per file."""
