@@ -34,7 +34,7 @@ from kumo_py.proto.command import CommandError
 from kumo_py.proto.reply import Response
 from kumo_py.proto.server import Receiver
 from kumo_py.smtp_in import replies
-from kumo_py.smtp_in.opening import open_session
+from kumo_py.smtp_in.opening import open_session, read_proxy_header
 from kumo_py.smtp_in.replies import Hangup, Reply
 from kumo_py.smtp_in.verbs import read_command
 from kumo_py.spool.errors import SpoolError
@@ -389,6 +389,8 @@ class Session:
 
     async def _after_cut(self) -> None:
         """Go on, in a new scope, after the endpoint has cut the session off."""
+        if self.mode is read_proxy_header:
+            return  # nobody there speaks SMTP yet
         if self.phase is Phase.READING:
             hostname = self.params.hostname
             reply = replies.shutting_down(hostname) if self.endpoint.stopping else replies.idle_too_long(hostname)

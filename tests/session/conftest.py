@@ -1,0 +1,19 @@
+"""Fixtures of the session tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import trio
+from smtp_in_harness import Node
+
+MakeNode = Callable[..., Node]
+
+
+@pytest.fixture
+async def smtp_node() -> AsyncIterator[MakeNode]:
+    """Makes nodes: `smtp_node(handlers, option=value, ...)`; they end with the test."""
+    async with trio.open_nursery() as nursery:
+        yield lambda *args, **options: Node(nursery, *args, **options)
+        nursery.cancel_scope.cancel()
