@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kumo_py.policy.registry import Function
 
 Answer: TypeAlias = tuple[LuaValue, ...]
+_NOTHING: Answer = (True,)
 OBJECT_TYPES = {"message": Message, "connection": ConnectionMeta}
 
 
@@ -32,9 +33,9 @@ def bind(ctx: LuaContext, function: Function) -> Callable[..., Answer]:
     def bound(*raw: LuaValue) -> Answer:
         try:
             value = call(ctx, *arguments(raw))
-            if result is None or value is None:
-                return (True,)
-            return True, result.to_lua(ctx, value)
+            if result is None:
+                return _NOTHING
+            return True, None if value is None else result.to_lua(ctx, value)
         except Exception as err:
             return _answer(function, err)
 
@@ -50,9 +51,9 @@ def bind_async(ctx: LuaContext, function: Function) -> Callable[..., Awaitable[A
     async def bound(*raw: LuaValue) -> Answer:
         try:
             value = await call(ctx, *arguments(raw))
-            if result is None or value is None:
-                return (True,)
-            return True, result.to_lua(ctx, value)
+            if result is None:
+                return _NOTHING
+            return True, None if value is None else result.to_lua(ctx, value)
         except Exception as err:
             return _answer(function, err)
 

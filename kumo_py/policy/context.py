@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from lupa import lua54
 
+from kumo_py.core.duration import format_duration
 from kumo_py.core.options import OptionError, to_builtins
 from kumo_py.core.policy import Disconnect, PolicyError, Rejection
 from kumo_py.core.suggest import nearest
 from kumo_py.message.message import Message
 from kumo_py.policy.binding import bind, bind_async, problem
 from kumo_py.policy.source import PolicySource, prelude
-from kumo_py.policy.types import CONNECTION, MESSAGE, LuaObject, LuaType, LuaValue, Values, plain, to_lua
+from kumo_py.policy.types import CONNECTION, MESSAGE, LuaType, LuaValue, Values, plain, to_lua
 from kumo_py.proto.address import split_address
 
 if TYPE_CHECKING:
@@ -39,16 +40,20 @@ _MODES = {
 _PACKAGE_ROOTS = ("/opt/kumomta/share", "/opt/kumomta/etc/policy")
 _PATH_PREFIX = "".join(f"{root}/?.lua;{root}/?/init.lua;" for root in _PACKAGE_ROOTS)
 _OF_THE_RUNTIME = (
+    "_array",
     "_continue",
     "_entry",
-    "_export",
     "_handled",
     "_handler_place",
     "_start",
     "inspect",
     "lua",
     "new_address",
+    "new_address_header",
     "new_config",
+    "new_connection",
+    "new_message",
+    "new_time_delta",
 )
 
 
@@ -126,24 +131,26 @@ class LuaContext:
         )
         callbacks = {
             b"split_address": _split_address,
+            b"human": _human,
             b"config_values": self._config_values,
             b"diagnostic": self._diagnostic,
             b"lacks_content": _lacks_content,
             b"load_message": self._load_message,
         }
-        export = self._export = lua.compile(prelude("objects.lua"))(lua.table_from(callbacks), driver)
+        export = lua.compile(prelude("objects.lua"))(lua.table_from(callbacks), driver)
         self._start, self._continue = driver[b"start"], driver[b"continue"]
         self._entry, self._handler_place = driver[b"entry"], driver[b"handler_place"]
         self._handled = driver[b"events"]
-        self.inspect = export[b"inspect"]
-        self.new_address, self.new_config = export[b"address"], export[b"config"]
-        self._bind()
+        self._array, self.inspect = export[b"array"], export[b"inspect"]
+        self.new_message, self.new_connection = export[b"message"], export[b"connection"]
+        self.new_address, self.new_address_header = export[b"address"], export[b"address_header"]
+        self.new_config, self.new_time_delta = export[b"config"], export[b"time_delta"]
+        self._bind(export)
         if env.validating:
             lua.globals()[b"_VALIDATING_CONFIG"] = True
 
-    def _bind(self) -> None:
+    def _bind(self, export: LuaValue) -> None:
         """Put everything that is declared in its place."""
-        export = self._export
         lua, sync, async_ = export[b"lua"], export[b"sync"], export[b"async"]
         method, content_method = export[b"method"], export[b"content_method"]
         for owner in self.env.registry.modules.values():
@@ -255,7 +262,7 @@ class LuaContext:
             return _Plan(self._entry(name), (), None)
         types = [param.type for param in declared.params]
         if all(one in (MESSAGE, CONNECTION) for one in types) and 0 < len(types) <= 2:
-            wrappers = [self._export[one.kind] for one in types if isinstance(one, LuaObject)]
+            wrappers = [self.new_message if one is MESSAGE else self.new_connection for one in types]
             return _Plan(self._entry(name, *wrappers), None, declared)
         return _Plan(self._entry(name), tuple(types), declared)
 
@@ -280,14 +287,12 @@ class LuaContext:
         return str(self._handler_place().decode("utf-8", "replace"))
 
     # -- what Lua values are made of -------------------------------------------------------------------
-    def new_object(self, kind: bytes, value: object) -> LuaValue:
-        return self._export[kind](value)
-
+    # Lua's tables are not indexed here: while a coroutine runs, lupa answers with what is on its stack.
     def new_table(self, items: dict[LuaValue, LuaValue]) -> LuaValue:
         return self.lua.table_from(items)
 
     def new_list(self, items: list[LuaValue]) -> LuaValue:
-        return self._export[b"array"](self.lua.table_from(items))
+        return self._array(self.lua.table_from(items))
 
     # -- called from Lua -------------------------------------------------------------------------------
     def _unknown(self, owner: bytes, name: bytes) -> bytes:
@@ -318,6 +323,11 @@ class LuaContext:
 def _split_address(email: bytes) -> tuple[LuaValue, ...]:
     user, domain = split_address(email.decode("utf-8", "replace"))
     return True, user.encode(), domain.encode()
+
+
+def _human(seconds: float) -> bytes:
+    sign = "-" if seconds < 0 else ""
+    return f"{sign}{format_duration(abs(seconds))}".encode()
 
 
 def _lacks_content(msg: object) -> bool:

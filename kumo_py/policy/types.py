@@ -6,17 +6,23 @@ ValueError whose text continues "argument `name` …": "must be a string, got ni
 
 from __future__ import annotations
 
+from datetime import date, time
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import msgspec
+import orjson
 from lupa import lua54
 
+from kumo_py.core.duration import parse_duration
 from kumo_py.core.options import convert, to_builtins
+from kumo_py.message.address_header import Group, Mailbox
 from kumo_py.message.connection import ConnectionMeta
 from kumo_py.message.message import Message
-from kumo_py.proto.address import parse_address
+from kumo_py.proto.address import AddressError, parse_address
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from kumo_py.policy.context import LuaContext
 
 LuaValue: TypeAlias = Any
@@ -171,13 +177,80 @@ class _Address:
             return decoded(found[1])
         if type(raw) is not bytes:
             raise ValueError(f"must be an address or a string, got {shown(raw)}")
-        return parse_address(decoded(raw))
+        try:
+            return parse_address(decoded(raw))
+        except AddressError as err:
+            raise ValueError(f"must be an address: {err}") from None
 
     def to_lua(self, ctx: LuaContext, value: str) -> LuaValue:
         return ctx.new_address(value.encode())
 
 
-class LuaObject:
+class _TimeDelta:
+    """A span of time: seconds, or text such as "5m"; Python sees seconds."""
+
+    name = "TimeDelta|number|string"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> float:
+        if type(raw) is LuaTable and (found := ctx.inspect(raw)) is not None and found[0] == b"timedelta":
+            return float(found[1])
+        if type(raw) is bytes:
+            raw = decoded(raw)
+        try:
+            return parse_duration(raw)
+        except ValueError as err:
+            raise ValueError(f"must be a duration: {err}") from None
+
+    def to_lua(self, ctx: LuaContext, value: float) -> LuaValue:
+        return ctx.new_time_delta(value)
+
+
+class _AddressHeader:
+    """The addresses of a header; only a result. `list` has all, the other fields are those of a single one."""
+
+    name = "AddressHeader"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
+        raise NotImplementedError
+
+    def to_lua(self, ctx: LuaContext, value: list[Mailbox | Group]) -> LuaValue:
+        mailboxes = [
+            one for entry in value for one in (entry.mailboxes if isinstance(entry, Group) else (entry,))
+        ]
+        problem = None
+        if not value:
+            problem = b"the header has no address"
+        elif len(value) > 1:
+            problem = b"the header has several addresses: use its list"
+        elif isinstance(value[0], Group):
+            problem = b"the header has a group of addresses: use its list"
+        items = [ctx.new_table({k: to_lua(ctx, v) for k, v in _mailbox_fields(one)}) for one in mailboxes]
+        return ctx.new_address_header(
+            orjson.dumps([_entry_json(entry) for entry in value]), ctx.new_list(items), problem
+        )
+
+
+def _mailbox_fields(one: Mailbox) -> Iterator[tuple[LuaValue, object]]:
+    yield 1, orjson.dumps(_mailbox_json(one))
+    yield b"user", one.user
+    yield b"domain", one.domain
+    yield b"email", one.email
+    yield b"name", one.name
+
+
+def _mailbox_json(one: Mailbox) -> dict[str, str | None]:
+    return {"name": one.name, "address": one.email}
+
+
+def _entry_json(entry: Mailbox | Group) -> dict[str, object]:
+    """As KumoMTA writes it."""
+    if isinstance(entry, Group):
+        addresses = [_mailbox_json(one) for one in entry.mailboxes]
+        return {"Group": {"name": entry.name, "addresses": addresses}}
+    return {"Address": _mailbox_json(entry)}
+
+
+class _Object:
     """A message or a connection."""
 
     def __init__(self, name: str, type_: type, kind: bytes) -> None:
@@ -193,7 +266,7 @@ class LuaObject:
         raise ValueError(f"must be a {self.kind.decode()}, got {shown(raw)}")
 
     def to_lua(self, ctx: LuaContext, value: LuaValue) -> LuaValue:
-        return ctx.new_object(self.kind, value)
+        return ctx.new_message(value) if self is MESSAGE else ctx.new_connection(value)
 
 
 TEXT = _Text()
@@ -204,8 +277,10 @@ BOOLEAN = _Boolean()
 VALUE = _Value()
 TABLE = _Table()
 ADDRESS = _Address()
-MESSAGE = LuaObject("Message", Message, b"message")
-CONNECTION = LuaObject("ConnectionMeta", ConnectionMeta, b"connection")
+ADDRESS_HEADER = _AddressHeader()
+TIME_DELTA = _TimeDelta()
+MESSAGE = _Object("Message", Message, b"message")
+CONNECTION = _Object("ConnectionMeta", ConnectionMeta, b"connection")
 
 
 class ListOf:
@@ -228,7 +303,7 @@ class ListOf:
             raise ValueError("must be a list, got a table with keys")
         return items
 
-    def to_lua(self, ctx: LuaContext, value: list[Any]) -> LuaValue:
+    def to_lua(self, ctx: LuaContext, value: Sequence[LuaValue]) -> LuaValue:
         item = self.item
         return ctx.new_list([item.to_lua(ctx, one) for one in value])
 
@@ -246,8 +321,8 @@ class OneOrList:
             return self.list.from_lua(ctx, raw, what)
         return [self.item.from_lua(ctx, raw, what)]
 
-    def to_lua(self, ctx: LuaContext, value: list[Any]) -> LuaValue:
-        return self.list.to_lua(ctx, value)
+    def to_lua(self, ctx: LuaContext, value: Sequence[LuaValue]) -> LuaValue:
+        return self.item.to_lua(ctx, value[0]) if len(value) == 1 else self.list.to_lua(ctx, value)
 
 
 class OptionTable:
@@ -390,10 +465,12 @@ def to_lua(ctx: LuaContext, value: object) -> LuaValue:
             return ctx.new_table({to_lua(ctx, key): to_lua(ctx, item) for key, item in value.items()})
         case list() | tuple():
             return ctx.new_list([to_lua(ctx, item) for item in value])
+        case date() | time():
+            return value.isoformat().encode()
         case msgspec.Struct():
             return ctx.new_config(value)
         case Message():
-            return ctx.new_object(b"message", value)
+            return ctx.new_message(value)
         case ConnectionMeta():
-            return ctx.new_object(b"connection", value)
+            return ctx.new_connection(value)
     raise TypeError(f"no Lua value for a {type(value).__name__}")

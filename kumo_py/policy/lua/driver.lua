@@ -36,8 +36,12 @@ local stopped = false -- the guard has spoken
 
 -- "file:line: " of a stack level; of the handler as a whole, when a tail call has wiped out its line.
 local function where(level)
-  local info = getinfo(level + 1, 'Sl')
-  if info and info.currentline > 0 and info.source ~= PRELUDE then
+  local info
+  repeat
+    level = level + 1
+    info = getinfo(level, 'Sl')
+  until not info or info.what ~= 'C' -- such as pcall
+  if info and info.source ~= PRELUDE then
     return info.short_src .. ':' .. info.currentline .. ': '
   end
   if current then

@@ -8,7 +8,7 @@ local kinds, rawtype, getmetatable = driver.kinds, driver.rawtype, driver.getmet
 local isyieldable, yield = coroutine.isyieldable, coroutine.yield
 local error, select, setmetatable, tostring = error, select, setmetatable, tostring
 local next, rawget, concat, match = next, rawget, table.concat, string.match
-local ipairs, math_type = ipairs, math.type
+local ipairs, math_type, floor = ipairs, math.type, math.floor
 local loaded = package.loaded
 
 local export = {}
@@ -63,12 +63,84 @@ function export.address(email)
   return setmetatable({ email }, Address)
 end
 
-function export.addresses(...)
-  local list = { ... }
-  for n = 1, #list do
-    list[n] = setmetatable({ list[n] }, Address)
+-- Addresses in headers: [1] is the JSON that tostring gives.
+local HeaderAddress = class('headeraddress', 'HeaderAddress')
+local AddressHeader = class('addressheader', 'AddressHeader')
+local header_keys = { user = true, domain = true, email = true, name = true }
+
+function HeaderAddress:__index(key)
+  if not header_keys[key] then
+    error(where(2) .. "an address in a header has user, domain, email and name, not '" .. tostring(key) .. "'", 0)
   end
-  return list
+end
+
+function AddressHeader:__index(key)
+  if not header_keys[key] then
+    error(
+      where(2) .. "an address header has user, domain, email, name and list, not '" .. tostring(key) .. "'",
+      0
+    )
+  end
+  if self[2] then
+    error(where(2) .. self[2], 0)
+  end
+  return self.list[1][key]
+end
+
+HeaderAddress.__tostring, AddressHeader.__tostring = Address.__tostring, Address.__tostring
+
+function export.address_header(json, list, problem)
+  for n = 1, #list do
+    setmetatable(list[n], HeaderAddress)
+  end
+  return setmetatable({ json, problem or false, list = list }, AddressHeader)
+end
+
+-- Spans of time: [1] is seconds ----------------------------------------------------------------------------
+local TimeDelta = class('timedelta', 'TimeDelta')
+local delta_units = { milliseconds = 1e3, microseconds = 1e6, nanoseconds = 1e9 }
+
+function export.time_delta(seconds)
+  return setmetatable({ seconds }, TimeDelta)
+end
+
+function TimeDelta:__index(key)
+  if key == 'seconds' then
+    return self[1]
+  elseif key == 'human' then
+    return py.human(self[1])
+  elseif delta_units[key] then
+    return floor(self[1] * delta_units[key])
+  end
+  error(
+    where(2)
+      .. 'a TimeDelta has seconds, milliseconds, microseconds, nanoseconds and human, not '
+      .. tostring(key),
+    0
+  )
+end
+
+function TimeDelta:__tostring()
+  return py.human(self[1])
+end
+
+local function seconds_of(value)
+  if getmetatable(value) ~= TimeDelta then
+    error(where(3) .. 'a TimeDelta can be added to, subtracted from and compared with another one only', 0)
+  end
+  return value[1]
+end
+
+function TimeDelta.__add(a, b)
+  return export.time_delta(seconds_of(a) + seconds_of(b))
+end
+
+function TimeDelta.__sub(a, b)
+  return export.time_delta(seconds_of(a) - seconds_of(b))
+end
+
+function TimeDelta.__eq(a, b)
+  return seconds_of(a) == seconds_of(b)
 end
 
 -- Configurations --------------------------------------------------------------------------------------------

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import trio
-
 from kumo_py.logs.config import LocalLogsConfig
 from kumo_py.policy.events import EGRESS_PATH, EGRESS_POOL, EGRESS_SOURCE, LISTENER_DOMAIN, QUEUE_CONFIG
 from kumo_py.policy.params import HttpListenerParams
 from kumo_py.policy.registry import Owner, Param
-from kumo_py.policy.types import INTEGER, NUMBER, TEXT, VALUE, OptionTable
+from kumo_py.policy.types import INTEGER, TEXT, VALUE, OptionTable
 from kumo_py.queue.config import EgressPath, EgressPool, EgressSource, QueueConfig
 from kumo_py.smtp_in.params import ListenerDomain, ListenerParams
 from kumo_py.spool.config import SpoolConfig
@@ -116,11 +114,3 @@ def set_diagnostic_log_filter(ctx: LuaContext, filter: str) -> None:
 def available_parallelism(ctx: LuaContext) -> int:
     """The number of CPUs that the node may use."""
     return len(os.sched_getaffinity(0))
-
-
-@kumo.function("sleep", Param("seconds", NUMBER))
-async def sleep(ctx: LuaContext, seconds: float) -> None:
-    """Wait; other events run meanwhile. Use kumo.time.sleep."""
-    if seconds < 0:
-        raise ValueError(f"cannot sleep for {seconds} seconds")
-    await trio.sleep(seconds)

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from kumo_py.message import headers
+from kumo_py.message.address_header import Group, Mailbox, parse_address_list
 from kumo_py.policy.registry import Owner, Param
-from kumo_py.policy.types import ADDRESS, BYTES, INTEGER, TEXT, VALUE, ListOf, OneOrList
+from kumo_py.policy.types import (
+    ADDRESS,
+    ADDRESS_HEADER,
+    BOOLEAN,
+    BYTES,
+    INTEGER,
+    TEXT,
+    VALUE,
+    ListOf,
+    OneOrList,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kumo_py.message.message import Message
     from kumo_py.policy.context import LuaContext
 
@@ -90,3 +105,126 @@ def num_attempts(ctx: LuaContext, msg: Message) -> int:
 def increment_num_attempts(ctx: LuaContext, msg: Message) -> None:
     """Count one attempt more."""
     msg.attempts += 1
+
+
+@message.function("set_due", Param("due", TEXT, optional=True), result=TEXT, since="2024.06.10-84e84b89")
+def set_due(ctx: LuaContext, msg: Message, due: str | None) -> str | None:
+    """Set the time of the next attempt, as RFC 3339 text, or nil for now; returns what is in force."""
+    if due is None:
+        msg.due = 0.0
+        return None
+    try:
+        when = datetime.fromisoformat(due)
+    except ValueError:
+        when = datetime.min
+    if when.tzinfo is None:
+        raise ValueError(f"'{due}' is not an RFC 3339 time with its zone, such as 2026-08-04T12:00:00Z")
+    msg.due = when.timestamp()
+    return when.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+# -- headers ---------------------------------------------------------------------------------------------------
+_NAME = Param("name", BYTES)
+_NAMES = Param("names", ListOf(BYTES), optional=True)
+_ENCODE = Param("encode", BOOLEAN, optional=True)
+
+
+@message.function("append_header", _NAME, Param("value", BYTES), _ENCODE, needs_content=True)
+def append_header(ctx: LuaContext, msg: Message, name: bytes, value: bytes, encode: bool | None) -> None:
+    """Add a header after the others; `encode` folds it, and writes what isn't ASCII as RFC 2047 has it."""
+    line = headers.header_line(name, value, encode=bool(encode))
+    _replace(msg, headers.append(msg.data, line))
+
+
+@message.function("prepend_header", _NAME, Param("value", BYTES), _ENCODE, needs_content=True)
+def prepend_header(ctx: LuaContext, msg: Message, name: bytes, value: bytes, encode: bool | None) -> None:
+    """Add a header before the others; `encode` as in append_header."""
+    msg.prepend(headers.header_line(name, value, encode=bool(encode)))
+
+
+@message.function("get_first_named_header_value", _NAME, result=BYTES, needs_content=True)
+def get_first_named_header_value(ctx: LuaContext, msg: Message, name: bytes) -> bytes | None:
+    """The first header of that name, decoded to UTF-8; as it is if that fails. nil without one."""
+    for value in headers.values_named(msg.data, name):
+        return headers.decoded(value)
+    return None
+
+
+@message.function("get_all_named_header_values", _NAME, result=ListOf(BYTES), needs_content=True)
+def get_all_named_header_values(ctx: LuaContext, msg: Message, name: bytes) -> list[bytes]:
+    """All headers of that name, decoded as by get_first_named_header_value."""
+    return [headers.decoded(value) for value in headers.values_named(msg.data, name)]
+
+
+@message.function("get_all_headers", result=ListOf(ListOf(BYTES)), needs_content=True)
+def get_all_headers(ctx: LuaContext, msg: Message) -> list[list[bytes]]:
+    """All headers in order, each a list of name and decoded value."""
+    return [[field.name, headers.decoded(field.value)] for field in headers.fields(msg.data)]
+
+
+def _address_header(msg: Message, name: bytes) -> list[Mailbox | Group] | None:
+    for value in headers.values_named(msg.data, name):
+        return parse_address_list(value)
+    return None
+
+
+@message.function("get_address_header", _NAME, result=ADDRESS_HEADER, needs_content=True)
+def get_address_header(ctx: LuaContext, msg: Message, name: bytes) -> list[Mailbox | Group] | None:
+    """The addresses of the first header of that name; nil without one."""
+    return _address_header(msg, name)
+
+
+@message.function("from_header", result=ADDRESS_HEADER, needs_content=True)
+def from_header(ctx: LuaContext, msg: Message) -> list[Mailbox | Group] | None:
+    """The addresses of the From header."""
+    return _address_header(msg, b"From")
+
+
+@message.function("to_header", result=ADDRESS_HEADER, needs_content=True)
+def to_header(ctx: LuaContext, msg: Message) -> list[Mailbox | Group] | None:
+    """The addresses of the To header."""
+    return _address_header(msg, b"To")
+
+
+@message.function("remove_all_named_headers", _NAME, since="2023.08.22-4d895015", needs_content=True)
+def remove_all_named_headers(ctx: LuaContext, msg: Message, name: bytes) -> None:
+    """Remove every header of that name, in whatever case."""
+    _remove(msg, _chosen([name]))
+
+
+@message.function("remove_x_headers", _NAMES, needs_content=True)
+def remove_x_headers(ctx: LuaContext, msg: Message, names: list[bytes] | None) -> None:
+    """Remove all headers that start with X-, or only those named."""
+    _remove(msg, _chosen(names))
+
+
+@message.function("import_x_headers", _NAMES, needs_content=True)
+def import_x_headers(ctx: LuaContext, msg: Message, names: list[bytes] | None) -> None:
+    """Copy all headers that start with X-, or those named, to metadata.
+
+    The keys are in lower case, with _ for -; of several headers of a name the last one counts.
+    """
+    chosen = _chosen(names)
+    found: dict[str, object] = {
+        field.name.decode().lower().replace("-", "_"): headers.decoded(field.value).decode("utf-8", "replace")
+        for field in headers.fields(msg.data)
+        if chosen(field)
+    }
+    if found:
+        msg.update_meta(found)
+
+
+def _chosen(names: list[bytes] | None) -> Callable[[headers.Field], bool]:
+    if not names:
+        return lambda field: field.name[:2].lower() == b"x-"
+    wanted = {name.lower() for name in names}
+    return lambda field: field.name.lower() in wanted
+
+
+def _remove(msg: Message, unwanted: Callable[[headers.Field], bool]) -> None:
+    _replace(msg, headers.without(msg.data, unwanted))
+
+
+def _replace(msg: Message, data: bytes) -> None:
+    if data is not msg.data:
+        msg.set_data(data)

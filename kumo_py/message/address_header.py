@@ -1,0 +1,178 @@
+"""Address lists in headers: From, To and the like (RFC 5322 §3.4, with the obsolete forms of §4.4).
+
+Display names are decoded (RFC 2047); comments are skipped. Linear in the size of the value.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from kumo_py.message.headers import HeaderError, decoded
+
+_TOKEN = re.compile(
+    r"""(?P<space>[ \t\r\n]+)
+      | (?P<quoted>"(?:[^"\\]|\\.)*+")
+      | (?P<literal>\[[^\[\]\\\r\n]*+\])
+      | (?P<special>[<>,:;@])
+      | (?P<atom>(?:[^\x00-\x20()<>\[\]:;@\\,"\x7f])++)""",
+    re.VERBOSE | re.DOTALL,
+)
+_COMMENT_PART = re.compile(r"[^()\\]++|\\.|[()]", re.DOTALL)
+_ATOM_ONLY = re.compile(r"""[^\x00-\x20()<>\[\]:;@\\,"\x7f]+""").fullmatch
+_UNESCAPE = re.compile(r"\\(.)", re.DOTALL)
+
+
+class Mailbox(NamedTuple):
+    """One mailbox; `user` is the local part without its quotes."""
+
+    name: str | None
+    user: str
+    domain: str
+
+    @property
+    def email(self) -> str:
+        user = self.user
+        if not _ATOM_ONLY(user):
+            user = '"' + user.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return f"{user}@{self.domain}"
+
+
+class Group(NamedTuple):
+    """A named group of mailboxes."""
+
+    name: str | None
+    mailboxes: tuple[Mailbox, ...]
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    spaced: bool
+    """White space or a comment stands before it."""
+
+
+def parse_address_list(value: bytes) -> list[Mailbox | Group]:
+    """The mailboxes and groups of a raw header value; none for an empty one. Raises HeaderError."""
+    return _Parser(_tokens(value.decode("utf-8", "replace"))).parse()
+
+
+def _tokens(text: str) -> list[_Token]:
+    tokens: list[_Token] = []
+    at, spaced = 0, False
+    while at < len(text):
+        if text[at] == "(":
+            at, spaced = _comment_end(text, at), True
+            continue
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise _wrong(f"unexpected {text[at : at + 20]!r}")
+        at = match.end()
+        if match.lastgroup == "space":
+            spaced = True
+        else:
+            tokens.append(_Token(match.lastgroup or "", match[0], spaced))
+            spaced = False
+    return tokens
+
+
+def _comment_end(text: str, at: int) -> int:
+    depth = 0
+    while match := _COMMENT_PART.match(text, at):
+        at = match.end()
+        depth += (match[0] == "(") - (match[0] == ")")
+        if not depth:
+            return at
+    raise _wrong("a comment does not end")
+
+
+class _Parser:
+    """One pass over the tokens. `_words` collects what may become a display name or an address."""
+
+    def __init__(self, tokens: list[_Token]) -> None:
+        self._tokens = tokens
+        self._entries: list[Mailbox | Group] = []
+        self._members: list[Mailbox] = []
+        self._group: list[_Token] | None = None
+        self._words: list[_Token] = []
+
+    def parse(self) -> list[Mailbox | Group]:
+        at = 0
+        tokens = self._tokens
+        while at < len(tokens):
+            token = tokens[at]
+            at += 1
+            if token.kind != "special" or token.text == "@":
+                self._words.append(token)
+            elif token.text == "<":
+                end = next((n for n in range(at, len(tokens)) if tokens[n].text == ">"), None)
+                if end is None:
+                    raise _wrong("a '<' has no '>'")
+                self._add(_mailbox(_without_route(tokens[at:end]), self._words))
+                self._words = []
+                at = end + 1
+                if at < len(tokens) and tokens[at].text not in (",", ";"):
+                    raise _wrong(f"unexpected {tokens[at].text!r} after an address")
+            elif token.text == ",":
+                self._bare()
+            elif token.text == ":" and self._group is None:
+                self._group, self._words = self._words, []
+            elif token.text == ";" and self._group is not None:
+                self._bare()
+                self._entries.append(Group(_phrase(self._group), tuple(self._members)))
+                self._group, self._members = None, []
+            else:
+                raise _wrong(f"unexpected {token.text!r}")
+        self._bare()
+        if self._group is not None:
+            raise _wrong("a group does not end with ';'")
+        return self._entries
+
+    def _bare(self) -> None:
+        if self._words:
+            self._add(_mailbox(self._words, []))
+            self._words = []
+
+    def _add(self, mailbox: Mailbox) -> None:
+        (self._entries if self._group is None else self._members).append(mailbox)
+
+
+def _without_route(tokens: list[_Token]) -> list[_Token]:
+    """`@a,@b:user@host` without its source route (§4.4)."""
+    if tokens and tokens[0].text == "@":
+        for n, token in enumerate(tokens):
+            if token.text == ":":
+                return tokens[n + 1 :]
+    return tokens
+
+
+def _mailbox(spec: list[_Token], name: list[_Token]) -> Mailbox:
+    at = next((n for n, token in enumerate(spec) if token.text == "@" and token.kind == "special"), 0)
+    local, domain = spec[:at], spec[at + 1 :]
+    if (
+        not local
+        or not domain
+        or any(token.kind not in ("atom", "quoted") for token in local)
+        or any(token.kind not in ("atom", "literal") for token in domain)
+        or any(token.spaced for token in (*local[1:], *domain[1:]))
+    ):
+        shown = "".join((" " if token.spaced else "") + token.text for token in spec).strip()
+        raise _wrong(f"{shown[:60]!r} is not local-part@domain")
+    user = "".join(_unquoted(token) for token in local)
+    return Mailbox(_phrase(name), user, "".join(token.text for token in domain))
+
+
+def _phrase(tokens: list[_Token]) -> str | None:
+    """A display name: words with single spaces where there was any, quotes removed, encoded words decoded."""
+    if not tokens:
+        return None
+    text = "".join((" " if token.spaced else "") + _unquoted(token) for token in tokens)
+    return decoded(text.encode("utf-8", "replace")).decode() or None
+
+
+def _unquoted(token: _Token) -> str:
+    return _UNESCAPE.sub(r"\1", token.text[1:-1]) if token.kind == "quoted" else token.text
+
+
+def _wrong(what: str) -> HeaderError:
+    return HeaderError(f"not a list of addresses: {what}")
