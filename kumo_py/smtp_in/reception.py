@@ -51,13 +51,24 @@ class _Accepted:
 
     __slots__ = ("is_bounce", "is_feedback", "msg", "queue", "queue_name", "relay")
 
-    def __init__(self, msg: Message) -> None:
+    def __init__(self, msg: Message, queue_name: str) -> None:
         self.msg = msg
-        self.queue_name = ""
+        self.queue_name = queue_name
         self.queue: Any = None
         self.relay = False
+        """May be queued."""
         self.is_feedback = False
         self.is_bounce = False
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is anything that can be done with it."""
+        return self.relay or self.is_feedback or self.is_bounce or self.queue_name == NULL_QUEUE
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether it is for the spool and a queue."""
+        return self.relay and self.queue_name != NULL_QUEUE
 
 
 async def receive(session: Session, result: DataResult) -> Reply:
@@ -66,18 +77,27 @@ async def receive(session: Session, result: DataResult) -> Reply:
     assert transaction is not None
     session.begin_work()
     messages: list[Message] = []
+    spool = None if session.params.deferred_spool else session.services.spool
     try:
         await _make_messages(session, transaction, result, messages)
         accepted = [await _route(session, msg) for msg in messages]
-        if not any(it.relay or it.queue_name == NULL_QUEUE or it.is_feedback or it.is_bounce for it in accepted):
+        if not any([it.is_wanted for it in accepted]):
             return replies.NOT_RELAYED
-        await _save(session, accepted)
+        queued = [it for it in accepted if it.is_queued]
+        if spool is not None:
+            session.stage = "spool"
+            for it in queued:
+                await spool.save(it.msg)
         await session.commit()
     except BaseException:
         _forget(session, messages)
         raise
     await _log(session, accepted)
-    return await _insert(session, accepted)
+    failed = await _insert(session, queued) if queued else 0
+    if failed and failed == len(accepted):
+        return replies.technical_difficulties(session.params.hostname)
+    ids = " ".join([msg.id.hex() for msg in messages])
+    return Reply(250, f"{'PARTIAL' if failed else 'OK'} ids={ids}")
 
 
 # -- until the commit -------------------------------------------------------------------------------
@@ -85,7 +105,7 @@ async def _make_messages(
     session: Session, transaction: Transaction, result: DataResult, messages: list[Message]
 ) -> None:
     """Fill the list; what is in it may have been saved by the policy."""
-    policy = session.services.policy
+    policy, params = session.services.policy, session.params
     base = Message(
         session.services.new_id(),
         transaction.sender,
@@ -100,23 +120,20 @@ async def _make_messages(
     batches = None
     if policy.handles("smtp_server_split_transaction"):
         batches = await policy.ask("smtp_server_split_transaction", base, session.meta)
-    if batches is None:
-        batches = _batches(session, base.recipients)
-    _split(session, base, batches, messages)
-    handled = policy.handles("smtp_server_message_received") and not session.params.deferred_queue
-    trace = session.params.trace_headers
+    if batches is not None:
+        _split(session, base, batches, messages)
+    elif len(base.recipients) > 1:
+        _split(session, base, _batches(session, base.recipients), messages)
     for msg in messages:
-        if trace.received_header:
+        if params.trace_headers.received_header:
             msg.prepend(_received(session, transaction, msg))
-        if session.params.deferred_queue:
+        if params.deferred_queue:
             msg.set_meta("queue", DEFERRED_QUEUE)
-        elif handled:
+        elif policy.handles("smtp_server_message_received"):
             await policy.ask("smtp_server_message_received", msg, session.meta)
 
 
 def _batches(session: Session, recipients: Sequence[str]) -> Iterable[Sequence[str]]:
-    if len(recipients) == 1:
-        return (recipients,)
     if session.params.batch_handling == "BifurcateAlways":
         return [(recipient,) for recipient in recipients]
     by_domain: dict[str, list[str]] = {}
@@ -167,14 +184,13 @@ def _received_start(session: Session, *, utf8: bool) -> bytes:
 
 async def _route(session: Session, msg: Message) -> _Accepted:
     """Find the queue, and whether the message may go there."""
-    it = _Accepted(msg)
     trace = session.params.trace_headers
     if trace.supplemental_header:
         msg.prepend(supplemental(trace.header_name, msg.recipients, msg.meta, trace.include_meta_names))
-    it.queue_name = msg.queue_name
+    it = _Accepted(msg, msg.queue_name)
     try:
-        session.stage = "resolve"
         if it.queue_name != NULL_QUEUE:
+            session.stage = "resolve"
             it.queue = await session.services.queues.resolve(it.queue_name)
         relaying = await check_relaying(session, msg.sender, msg.recipients[0])
     except Rejection as err:
@@ -197,16 +213,6 @@ def _look_for_report(session: Session, it: _Accepted, relaying: Relaying) -> Non
         it.relay = relaying.relay_oob
 
 
-async def _save(session: Session, accepted: Iterable[_Accepted]) -> None:
-    session.stage = "spool"
-    spool = session.services.spool
-    if spool is None or session.params.deferred_spool:
-        return
-    for it in accepted:
-        if it.relay and it.queue_name != NULL_QUEUE:
-            await spool.save(it.msg)
-
-
 def _forget(session: Session, messages: Iterable[Message]) -> None:
     """Leave nothing of them behind."""
     spool = session.services.spool
@@ -218,35 +224,33 @@ def _forget(session: Session, messages: Iterable[Message]) -> None:
 
 # -- after it ---------------------------------------------------------------------------------------
 async def _log(session: Session, accepted: Iterable[_Accepted]) -> None:
-    delivery_log, context = session.services.log, session.log_context
-    reports = session.services.reports
+    delivery_log, reports = session.services.log, session.services.reports
     reception_wanted = delivery_log.wants(RecordType.Reception)
     for it in accepted:
         if it.is_feedback and reports is not None:
-            await reports.log_feedback(it.msg, context)
+            await reports.log_feedback(it.msg, session.log_context)
         elif reception_wanted:
-            await delivery_log.record(RecordType.Reception, it.msg, _RECEIVED, context, queue=it.queue_name)
+            await delivery_log.record(
+                RecordType.Reception, it.msg, _RECEIVED, session.log_context, queue=it.queue_name
+            )
         if it.is_bounce and reports is not None:
-            await reports.log_bounces(it.msg, context)
-        if not (it.relay or it.is_feedback or it.is_bounce or it.queue_name == NULL_QUEUE):
-            await delivery_log.record(RecordType.Bounce, it.msg, _NOT_RELAYED, context, queue=it.queue_name)
+            await reports.log_bounces(it.msg, session.log_context)
+        if not it.is_wanted:
+            await delivery_log.record(
+                RecordType.Bounce, it.msg, _NOT_RELAYED, session.log_context, queue=it.queue_name
+            )
 
 
-async def _insert(session: Session, accepted: Sequence[_Accepted]) -> Reply:
-    queues = session.services.queues
+async def _insert(session: Session, queued: Iterable[_Accepted]) -> int:
+    """Returns how many messages no queue took."""
     failed = 0
-    for it in accepted:
-        if not it.relay or it.queue_name == NULL_QUEUE:
-            continue
+    for it in queued:
         try:
-            await queues.insert(it.msg, it.queue)
+            await session.services.queues.insert(it.msg, it.queue)
         except Exception as err:
             failed += 1
             await _unwind(session, it, err)
-    if failed and failed == len(accepted):
-        return replies.technical_difficulties(session.params.hostname)
-    ids = " ".join([it.msg.id.hex() for it in accepted])
-    return Reply(250, f"{'PARTIAL' if failed else 'OK'} ids={ids}")
+    return failed
 
 
 async def _unwind(session: Session, it: _Accepted, err: Exception) -> None:

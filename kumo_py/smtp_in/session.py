@@ -108,6 +108,7 @@ class Session:
         "tls",
         "transaction",
         "transport",
+        "upgrade",
     )
 
     def __init__(self, endpoint: Endpoint, transport: Transport) -> None:
@@ -142,6 +143,8 @@ class Session:
         self.domains: dict[str, ListenerDomain | None] = {}
         """Answers of get_listener_domain."""
         self.mode: Mode = open_session
+        self.upgrade: Callable[[Session], Awaitable[None]] | None = None
+        """What must happen when the next replies are out: STARTTLS."""
         self.line: bytes | None = None
         """The command being answered, for log records."""
         self.concluded = False
@@ -201,19 +204,17 @@ class Session:
         self.stage = "rx"
 
     async def commit(self) -> None:
-        """End it: from here on nobody cuts this session off, until its next reply."""
+        """End it, unless it was cut off just now: from here on nobody cuts this session off, until its next reply."""
         await self._heed_cut()
         self.phase = Phase.BUSY
         self.deadline = math.inf
 
-    async def start_tls(self, context: ssl.SSLContext) -> None:
-        """Send what is due, forget what came in the clear, shake hands. Raises OSError."""
-        await self._flush()
+    async def shake_hands(self, context: ssl.SSLContext) -> None:
+        """Forget what came in the clear and start TLS. Raises OSError."""
         self.receiver.discard()
         self.phase = Phase.WRITING
         self.deadline = self.clock.now + self.params.client_timeout
         await self.transport.start_tls(context)
-        await self._heed_cut()
         self.phase = Phase.BUSY
         self.deadline = math.inf
 
@@ -258,6 +259,7 @@ class Session:
     async def _converse(self) -> None:
         """Exchange input for replies until a reply closes the session, or the client has."""
         receiver, clock, out, transport = self.receiver, self.clock, self._out, self.transport
+        policy = self.services.policy
         started = clock.now
         earned = 0.0
         while True:
@@ -266,19 +268,33 @@ class Session:
             except Exception as err:
                 reply = self._reply_to_error(err)
             if reply is not None:
-                reply = await self._answer(reply)
+                if reply.code < 400 and not self.concluded and not policy.handles("smtp_server_rewrite_response"):
+                    out.append(reply.wire)
+                else:
+                    reply = await self._answer(reply)
                 if reply.closes:
                     return await self._finish(reply)
-                if len(out) < _MOST_REPLIES:
+                if receiver.pending and self.upgrade is None and len(out) < _MOST_REPLIES:
                     continue
+            timeout = self.params.client_timeout
             if out:
+                await self._flush()
+                if self.upgrade is not None:
+                    await self.upgrade(self)
+                elif reply is not None and receiver.pending:
+                    self.phase = Phase.BUSY
+                    self.deadline = math.inf
+                    continue
                 started = clock.now
                 earned = 0.0
-                await self._flush()
-                if reply is not None:
-                    continue
+                deadline = started + timeout
+            else:
+                deadline = min(clock.now, started + earned) + timeout
+            if self.endpoint.stopping and self.mode is read_command:
+                reply = await self._answer(replies.shutting_down(self.params.hostname))
+                return await self._finish(reply)
             self.phase = Phase.READING
-            self.deadline = min(clock.now, started + earned) + self.params.client_timeout
+            self.deadline = deadline
             data = await transport.receive()
             if self._cut:
                 await self._heed_cut()
@@ -371,10 +387,6 @@ class Session:
         data = b"".join(self._out)
         self._out.clear()
         await self.transport.send_all(data)
-        if self._cut:
-            await self._heed_cut()
-        self.phase = Phase.BUSY
-        self.deadline = math.inf
 
     async def _finish(self, reply: Reply) -> None:
         """Send the last replies; let a client that is still sending read them before the connection is reset."""

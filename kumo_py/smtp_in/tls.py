@@ -30,24 +30,23 @@ async def starttls(session: Session, _command: Command) -> Reply:
         # The client may go on in the clear, which is better than a connection it has to open again.
         log.error("TLS is not available", listener=session.local, error=str(err))
         return replies.TLS_UNAVAILABLE
-    session.mode = partial(_upgrade, context)
+    session.upgrade = partial(_upgrade, context)
     return replies.START_TLS
 
 
-async def _upgrade(context: ssl.SSLContext, session: Session) -> Reply | None:
-    """A mode: after it nothing that came before counts any more (RFC 3207 §4.2). Raises OSError if TLS fails."""
-    session.read_commands()
+async def _upgrade(context: ssl.SSLContext, session: Session) -> None:
+    """After it nothing that came before counts any more (RFC 3207 §4.2). Raises OSError if TLS fails."""
+    session.upgrade = None
     session.transaction = None
     session.helo = None
     session.esmtp = False
     session.meta.values.pop("ehlo_domain", None)
     await handshake(session, context)
-    return None
 
 
 async def handshake(session: Session, context: ssl.SSLContext) -> None:
     """Raises OSError: a connection whose handshake failed is of no use."""
-    await session.start_tls(context)
+    await session.shake_hands(context)
     tls = session.transport.tls
     assert tls is not None
     cipher = tls.cipher()

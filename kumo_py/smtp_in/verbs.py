@@ -25,8 +25,6 @@ Answer: TypeAlias = "Callable[[Session, Command], Awaitable[Reply | None]]"
 
 async def read_command(session: Session) -> Reply | None:
     """The mode of a session most of the time. Raises CommandError, Rejection, PolicyError."""
-    if session.endpoint.stopping:
-        return replies.shutting_down(session.params.hostname)
     line = session.receiver.next_line(session.params.line_length_hard_limit)
     if line is None:
         return None
