@@ -34,7 +34,12 @@ async def enumerate_spool(queues: Queues, ids: list[bytes]) -> None:
     started = trio.current_time()
     failed = 0
     for count, message_id in enumerate(ids, start=1):
-        failed += not await _restore(queues, message_id)
+        try:
+            failed += not await _restore(queues, message_id)
+        except Exception:
+            # One message that nobody foresaw must not keep a node from starting; it stays in the spool.
+            log.exception("spooled message could not be restored", id=message_id.hex())
+            failed += 1
         if count % _SLICE == 0:
             await trio.lowlevel.checkpoint()
     took = trio.current_time() - started
@@ -48,7 +53,10 @@ async def _restore(queues: Queues, message_id: bytes) -> bool:
         name = msg.queue_name
     except KeyError:
         return True  # delivered since the list was made
-    except (SpoolError, ValueError) as err:
+    except SpoolError as err:
+        await queues.unreadable(msg, err, LogContext())
+        return False
+    except ValueError as err:
         log.error("spooled message is unusable", id=message_id.hex(), error=str(err))
         response = Response(551, EnhancedCode(5, 1, 3), f"Failed to compute queue name: {err}", None)
         msg.meta = {}
@@ -61,14 +69,8 @@ async def _restore(queues: Queues, message_id: bytes) -> bool:
             name = msg.queue_name
         queue = await queues.resolve(name)
     except (PolicyError, Rejection) as err:
-        # The message stays: a policy that is mended later finds it again.
         log.error("spooled message waits for a working policy", id=message_id.hex(), error=str(err))
-        await queues.requeue(
-            msg,
-            Response(451, EnhancedCode(4, 4, 4), str(err), None),
-            (InsertReason.ENUMERATED,),
-            count_attempt=False,
-        )
+        await queues.hold_back(msg, name)
         return False
     age = max(0.0, queues.wall() - created(msg.id))
     msg.attempts = retry.infer_attempts(queue.config, age)
@@ -79,5 +81,5 @@ async def _restore(queues: Queues, message_id: bytes) -> bool:
     # It is in the spool already: promotion needs nothing of it in memory.
     msg.shrink_meta()
     msg.due = queues.wall() + wait if wait > 0.0 else 0.0
-    await queues.insert(msg, queue, (InsertReason.ENUMERATED,))
+    await queues.insert_or_wait(msg, queue, (InsertReason.ENUMERATED,))
     return True

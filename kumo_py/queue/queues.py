@@ -27,7 +27,7 @@ from kumo_py.logs import LogContext, RecordType
 from kumo_py.message.queue_name import QueueName
 from kumo_py.proto.reply import EnhancedCode, Response
 from kumo_py.queue import retry
-from kumo_py.queue.config import EgressPath, NamedHost, QueueConfig
+from kumo_py.queue.config import UNSPECIFIED_POOL, EgressPath, NamedHost, QueueConfig
 from kumo_py.queue.context import Context, InsertReason, add, describe
 from kumo_py.queue.egress import EgressDirectory, SourceSelector
 from kumo_py.queue.maildir import MaildirDelivery
@@ -57,6 +57,8 @@ FULL_DELAY = 60.0
 """A message that finds its ready queue full waits a random time up to this many seconds."""
 LEASE_DURATION = 60.0
 """Seconds for which a connection's places under its limits are kept; renewed while it is open."""
+SAVE_TIME = 10.0
+"""Seconds that a node which ends may take to save what is only in memory."""
 _SLICE = 128
 """Messages handled in one go before other tasks get a turn."""
 _TICK = 0.05
@@ -112,6 +114,8 @@ class Queues:
         self.stopping = False
         self.maildir = MaildirDelivery(self)
         self._failed: dict[str, tuple[float, Exception]] = {}
+        self._unconfigured: dict[str, ScheduledQueue] = {}
+        self._unread = _placeholder("")
         self._resolving: dict[str, trio.Event] = {}
         self._nursery: trio.Nursery | None = None
         self._nap: trio.CancelScope | None = None
@@ -122,14 +126,16 @@ class Queues:
     # -- running -----------------------------------------------------------------------------------
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop`, and until the dispatchers have finished the message in hand."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            with self._work:
-                async with trio.open_nursery() as work:
-                    work.start_soon(self._promote_due)
-                    work.start_soon(self._tend)
-        await self._save_unsaved()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started()
+                with self._work:
+                    async with trio.open_nursery() as work:
+                        work.start_soon(self._promote_due)
+                        work.start_soon(self._tend)
+        finally:
+            await self._save_unsaved()
 
     def stop(self) -> None:
         """Begin to stop: nothing new is tried."""
@@ -143,11 +149,15 @@ class Queues:
         self._nursery.start_soon(run, arg)
 
     async def _save_unsaved(self) -> None:
-        """Deferred messages that still wait go to the spool before the node ends."""
-        with trio.CancelScope(shield=True):
-            for queue in self.ready.values():
-                for msg in queue.take_all():
-                    await self._save(msg)
+        """What is only in memory goes to the spool before the node ends; together, to share a sync."""
+        unsaved = [msg for queue in self.ready.values() for msg in queue.take_all()]
+        unsaved += [msg for msg in self.wheel if msg.queue is not None]
+        unsaved = [msg for msg in unsaved if not (msg.data_saved and msg.meta_saved)]
+        with trio.move_on_after(SAVE_TIME, shield=True):
+            for start in range(0, len(unsaved), _SLICE):
+                async with trio.open_nursery() as nursery:
+                    for msg in unsaved[start : start + _SLICE]:
+                        nursery.start_soon(self._save, msg)
 
     async def _promote_due(self) -> None:
         while True:
@@ -164,16 +174,24 @@ class Queues:
                 if isinstance(queue, ScheduledQueue) and msg.due <= now:
                     msg.queue = None
                     queue.delayed -= 1
-                    await self._promote_safely(msg, queue)
+                    await self._go_on(msg, queue)
                 if count % _SLICE == 0:
                     await trio.lowlevel.checkpoint()
 
-    async def _promote_safely(self, msg: Message, queue: ScheduledQueue) -> None:
+    async def _go_on(self, msg: Message, queue: ScheduledQueue) -> None:
+        """A message that was due is promoted under its queue's present configuration."""
         try:
-            await self.insert(msg, queue, (InsertReason.DUE,))
-        except Exception:
-            log.exception("message could not be promoted; it waits", id=msg.id.hex(), queue=queue.name)
-            self._into_wheel(msg, queue, self.wall() + FULL_DELAY)
+            name = queue.name
+            if queue is self._unread:
+                await self.spool.load_meta(msg)
+                name = msg.queue_name
+            resolved = await self.resolve(name)
+        except (PolicyError, Rejection, SpoolError):
+            await self._hold_back(msg, queue)
+        except (KeyError, ValueError) as err:
+            await self.unreadable(msg, err, LogContext())
+        else:
+            await self.insert_or_wait(msg, resolved, (InsertReason.DUE,))
 
     async def _tend(self) -> None:
         """Once a second: close idle connections, open wanted ones, drop queues that are long unused."""
@@ -200,6 +218,8 @@ class Queues:
             del self.ready[name]
         for name in [name for name, queue in self.scheduled.items() if queue.reapable(now)]:
             del self.scheduled[name]
+        for name in [name for name, queue in self._unconfigured.items() if queue.delayed == 0]:
+            del self._unconfigured[name]
         for name in [name for name, (until, _) in self._failed.items() if until <= now]:
             del self._failed[name]
 
@@ -220,12 +240,13 @@ class Queues:
                 return queue
         failed = self._failed.get(name)
         if failed is not None and failed[0] > trio.current_time():
-            raise failed[1]
+            raise failed[1].with_traceback(None)
         done = self._resolving[name] = trio.Event()
         try:
             config = await self._ask_queue_config(name)
             pool = await self.egress.pool(config.egress_pool)
         except (PolicyError, Rejection) as err:
+            log.error("queue cannot be set up; its messages wait", queue=name, error=str(err))
             self._failed[name] = (trio.current_time() + FAILED_QUEUE_TTL, err)
             raise
         finally:
@@ -269,9 +290,40 @@ class Queues:
         else:
             await self._promote(msg, queue, context)
 
+    async def insert_or_wait(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
+        """`insert` for a message that has no injector to be told: whatever fails, it waits and is tried again."""
+        try:
+            await self.insert(msg, queue, context)
+        except Exception as err:
+            expected = isinstance(err, PolicyError | Rejection | SpoolError)
+            log.error(
+                "message waits", id=msg.id.hex(), queue=queue.name, error=str(err), exc_info=not expected
+            )
+            await self._hold_back(msg, queue)
+
+    async def hold_back(self, msg: Message, name: str) -> None:
+        """Keep a message while the queue of this name cannot be set up.
+
+        It is sent by no defaults, which know nothing of the policy's routes, and does not expire by them.
+        """
+        queue = self._unconfigured.get(name)
+        if queue is None:
+            queue = self._unconfigured[name] = _placeholder(name)
+        await self._hold_back(msg, queue)
+
+    async def _hold_back(self, msg: Message, queue: ScheduledQueue) -> None:
+        """Keep a message that cannot go on just now, for up to a minute."""
+        msg.due = self.wall() + self.random.random() * FULL_DELAY
+        if await self._save(msg):
+            self._shrink(msg, queue.config)
+        self._into_wheel(msg, queue, msg.due)
+
     async def _promote(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
         if queue.name == NULL_QUEUE:
             self.forget(msg)
+            return
+        if self.stopping:
+            await self._save(msg)  # for the next start
             return
         throttled = await self._throttle(msg, queue)
         if throttled is not None:
@@ -381,8 +433,9 @@ class Queues:
             return True
         try:
             await self.spool.save(msg)
-        except SpoolError as err:
-            log.error("message is only in memory", id=msg.id.hex(), error=str(err))
+        except Exception as err:
+            expected = isinstance(err, SpoolError)
+            log.error("message is only in memory", id=msg.id.hex(), error=str(err), exc_info=not expected)
             return False
         return True
 
@@ -411,10 +464,14 @@ class Queues:
         """Put a message back after a failed or prevented attempt.
 
         With `count_attempt` it waits by the retry schedule; else for `delay` seconds, or a random time up to
-        a minute. Past its lifetime it expires.
+        a minute. Past its lifetime it expires. Raises nothing: what fails makes it wait.
         """
-        await self.spool.load_meta(msg)
-        name = msg.queue_name
+        try:
+            await self.spool.load_meta(msg)
+            name = msg.queue_name
+        except (KeyError, SpoolError, ValueError) as err:
+            await self.unreadable(msg, err, LogContext())
+            return
         if self.policy.handles("requeue_message"):
             reasons = [reason.value for reason in context]
             try:
@@ -433,17 +490,13 @@ class Queues:
                 msg.attempts += 1
                 msg.due = 0.0
                 count_attempt, delay = False, 0.0
-        queue = await self._resolve_for_requeue(name)
-        if await self._reschedule(msg, queue, count_attempt=count_attempt, delay=delay):
-            await self.insert(msg, queue, context)
-
-    async def _resolve_for_requeue(self, name: str) -> ScheduledQueue:
-        """A queue whose configuration fails just now still has to keep what is in it."""
         try:
-            return await self.resolve(name)
-        except (PolicyError, Rejection) as err:
-            log.error("queue has no configuration; using the defaults", queue=name, error=str(err))
-            return ScheduledQueue(name, QueueConfig(), SourceSelector(await self.egress.pool(None)))
+            queue = await self.resolve(name)
+        except (PolicyError, Rejection):
+            await self.hold_back(msg, name)
+            return
+        if await self._reschedule(msg, queue, count_attempt=count_attempt, delay=delay):
+            await self.insert_or_wait(msg, queue, context)
 
     async def _reschedule(
         self, msg: Message, queue: ScheduledQueue, *, count_attempt: bool, delay: float | None
@@ -483,8 +536,7 @@ class Queues:
         log.error("message cannot be read from the spool", id=msg.id.hex(), gone=gone, error=str(err))
         if not msg.meta_loaded:
             if not gone:
-                queue = await self._resolve_for_requeue(NULL_QUEUE)
-                self._into_wheel(msg, queue, self.wall() + FULL_DELAY)
+                await self._hold_back(msg, self._unread)
             return
         text = f"KumoMTA internal: message content is not readable: {err or 'not in the spool'}"
         if gone:
@@ -504,7 +556,7 @@ class Queues:
         """The ready queue for a source. Raises DnsError, PolicyError or Rejection."""
         now = trio.current_time()
         known = queue.ready_by_source.get(source)
-        if known is not None and known[0] > now and known[1].name in self.ready:
+        if known is not None and known[0] > now and self.ready.get(known[1].name) is known[1]:
             return known[1]
         route, protocol = queue.components.route, queue.config.protocol
         mx: MailExchanger | None = None
@@ -512,7 +564,7 @@ class Queues:
             site_name = route
         elif protocol.smtp is not None and protocol.smtp.mx_list:
             site_name = mx_list_site_name(
-                [host.name if isinstance(host, NamedHost) else host for host in protocol.smtp.mx_list]
+                [host.addr if isinstance(host, NamedHost) else host for host in protocol.smtp.mx_list]
             )
         else:
             mx = await self.resolver.lookup_mx(route)
@@ -536,8 +588,8 @@ class Queues:
                     mx=mx,
                 ),
             )
-        elif mx is not None:
-            ready.mx = mx
+        else:
+            ready.protocol, ready.mx = protocol, mx
         ready.last_change = now
         queue.ready_by_source[source] = (now + SITE_TTL, ready)
         return ready
@@ -595,6 +647,11 @@ class Queues:
     def release(self, msg: Message) -> None:
         if msg.data_loaded:
             self._body_bytes -= msg.size
+
+
+def _placeholder(name: str) -> ScheduledQueue:
+    """Something for messages to wait in while their queue is not known."""
+    return ScheduledQueue(name, QueueConfig(), SourceSelector(UNSPECIFIED_POOL))
 
 
 def internal_response(code: int, enhanced: tuple[int, int, int], text: str) -> Response:

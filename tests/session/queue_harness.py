@@ -167,7 +167,9 @@ class RecordingLog:
         recipients = msg.recipients if recipients is None else recipients
         name = msg.queue_name if queue is None else queue
         at = self._wall() - WALL
-        record = Record(kind.value, msg.id, tuple(recipients), name, response, context.site, msg.attempts, at, context)
+        record = Record(
+            kind.value, msg.id, tuple(recipients), name, response, context.site, msg.attempts, at, context
+        )
         self.records.append(record)
 
     def of(self, kind: str) -> list[Record]:
@@ -326,7 +328,9 @@ class Sender:
 
     async def deliver(self, ready: ReadyQueue, msg: Message) -> None:
         await self.node.spool.load_meta(msg)
-        await self.node.log.record(RecordType.Delivery, msg, Response(250, None, "ok"), LogContext(site=ready.name))
+        await self.node.log.record(
+            RecordType.Delivery, msg, Response(250, None, "ok"), LogContext(site=ready.name)
+        )
         self.node.queues.forget(msg)
 
     async def defer(self, ready: ReadyQueue, msg: Message) -> None:
