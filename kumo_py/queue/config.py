@@ -223,3 +223,38 @@ class EgressPool(Options, frozen=True):
 
 UNSPECIFIED_SOURCE = EgressSource(name=UNSPECIFIED)
 UNSPECIFIED_POOL = EgressPool(name=UNSPECIFIED, entries=[PoolEntry(name=UNSPECIFIED)])
+
+
+NOT_YET = frozenset(
+    (
+        "enable_dane",
+        "tls_prefer_openssl",
+        "tls_certificate",
+        "tls_private_key",
+        "openssl_cipher_list",
+        "openssl_cipher_suites",
+        "openssl_options",
+        "rustls_cipher_suites",
+        "system_shutdown_timeout",
+        "dispatcher_progress_watchdog_timeout",
+        "smtp_auth_plain_username",
+        "smtp_auth_plain_password",
+        "use_lmtp",
+        "try_next_host_on_transport_error",
+        "remember_broken_tls",
+        "opportunistic_tls_reconnect_on_failed_handshake",
+        "readyq_pool_name",
+        "aggressive_connection_opening",
+        "suspend_when_unplumbed",
+        "suspend_when_proxy_unhealthy",
+        "custom_lua",
+        "xfer",
+    )
+)
+"""Options that are accepted, so that a policy loads, and that have no effect in this version."""
+
+
+def without_effect(options: Options) -> list[str]:
+    """The options that a policy set and that this version does not heed: for a warning."""
+    defaults = {item.name: item.default for item in msgspec.structs.fields(options)}
+    return [name for name in defaults if name in NOT_YET and getattr(options, name) != defaults[name]]

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from kumo_py.limits.throttle import Throttles
     from kumo_py.logs import DeliveryLog
     from kumo_py.message.message import Message
+    from kumo_py.queue.config import Options
     from kumo_py.spool.messages import MessageSpool
 
 _A = TypeVar("_A")
@@ -113,6 +114,7 @@ class Queues:
         self.wheel: TimerWheel[Message] = TimerWheel(_TICK, wall())
         self.stopping = False
         self.maildir = MaildirDelivery(self)
+        self._warned: set[str] = set()
         self._failed: dict[str, tuple[float, Exception]] = {}
         self._unconfigured: dict[str, ScheduledQueue] = {}
         self._unread = _placeholder("")
@@ -262,7 +264,17 @@ class Queues:
         config = await self.policy.ask(
             "get_queue_config", parts.domain, parts.tenant, parts.campaign, parts.routing_domain
         )
-        return QueueConfig() if config is None else config
+        if config is None:
+            return QueueConfig()
+        self._warn_of_no_effect(config.protocol)
+        return config
+
+    def _warn_of_no_effect(self, options: Options) -> None:
+        """Say once of each option that this version does not heed it."""
+        for name in without_effect(options):
+            if name not in self._warned:
+                self._warned.add(name)
+                log.warning(f"the policy sets '{name}', which this version of kumo-py does not heed yet")
 
     async def _refresh_queue(self, queue: ScheduledQueue) -> None:
         """Ask for the configuration again; a failure keeps the old one."""
@@ -596,7 +608,10 @@ class Queues:
 
     async def _ask_path(self, route: str, source: str, site_name: str) -> EgressPath:
         path = await self.policy.ask("get_egress_path_config", route, source, site_name)
-        return EgressPath() if path is None else path
+        if path is None:
+            return EgressPath()
+        self._warn_of_no_effect(path)
+        return path
 
     async def _refresh_path(self, ready: ReadyQueue) -> None:
         """Ask for the path's options again; a failure keeps the old ones."""
