@@ -261,7 +261,7 @@ class Queues:
         if name == NULL_QUEUE:
             return QueueConfig()
         parts = QueueName.parse(name)
-        config = await self.policy.ask(
+        config: QueueConfig | None = await self.policy.ask(
             "get_queue_config", parts.domain, parts.tenant, parts.campaign, parts.routing_domain
         )
         if config is None:
@@ -607,7 +607,7 @@ class Queues:
         return ready
 
     async def _ask_path(self, route: str, source: str, site_name: str) -> EgressPath:
-        path = await self.policy.ask("get_egress_path_config", route, source, site_name)
+        path: EgressPath | None = await self.policy.ask("get_egress_path_config", route, source, site_name)
         if path is None:
             return EgressPath()
         self._warn_of_no_effect(path)
