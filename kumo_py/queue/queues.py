@@ -27,7 +27,7 @@ from kumo_py.logs import LogContext, RecordType
 from kumo_py.message.queue_name import QueueName
 from kumo_py.proto.reply import EnhancedCode, Response
 from kumo_py.queue import retry
-from kumo_py.queue.config import UNSPECIFIED_POOL, EgressPath, NamedHost, QueueConfig
+from kumo_py.queue.config import UNSPECIFIED_POOL, EgressPath, NamedHost, QueueConfig, without_effect
 from kumo_py.queue.context import Context, InsertReason, add, describe
 from kumo_py.queue.egress import EgressDirectory, SourceSelector
 from kumo_py.queue.maildir import MaildirDelivery
