@@ -283,13 +283,12 @@ class Reactor:
                 continue
             try:
                 session.open(self._connect())
+                self._sessions[session.fd] = session
+                session.in_window = True
+                self._opening += 1
+                self._epoll.register(session.fd, session.events)
             except OSError as error:
                 session.lost(_reason(error))
-                continue
-            session.in_window = True
-            self._opening += 1
-            self._sessions[session.fd] = session
-            self._epoll.register(session.fd, session.events)
 
     def _leave_window(self, session: Connection) -> None:
         if session.in_window:

@@ -112,7 +112,7 @@ class SmtpSession(Connection):
     # the hot path
 
     def readable(self) -> None:
-        if self._script is not _BODY_ENVELOPE or self._at or self._inbox:
+        if self._script is not _BODY_ENVELOPE or self._at or self._inbox or self._reply_lines:
             super().readable()
             return
         try:
