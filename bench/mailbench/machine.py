@@ -73,8 +73,11 @@ def describe() -> str:
     ]
     model = models[0].partition(":")[2].strip() if models else platform.machine()
     try:
+        here = Path(__file__).parent
         describe_commit = ["git", "describe", "--always", "--dirty"]
-        commit = subprocess.check_output(describe_commit, cwd=Path(__file__).parent, text=True).strip()
+        commit = subprocess.check_output(
+            describe_commit, cwd=here, text=True, stderr=subprocess.DEVNULL
+        ).strip()
     except (OSError, subprocess.SubprocessError):
         commit = "unknown"
     python = platform.python_version()

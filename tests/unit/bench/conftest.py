@@ -1,0 +1,8 @@
+"""The benchmark isn't installed: it's run from its folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "bench"))
