@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from traffic_gen_peer import CLOSE, HttpServer, http_reply
@@ -10,6 +10,9 @@ from traffic_gen.engine import run
 from traffic_gen.http import HttpReply, fail_count, parse_reply
 from traffic_gen.options import Options
 from traffic_gen.throttle import parse_throttle
+
+if TYPE_CHECKING:
+    from traffic_gen.summary import Summary
 
 REPLIES = [
     (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", HttpReply(200, b"abc", True)),
@@ -71,10 +74,9 @@ def _fast_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_BACKOFF_FIRST", 0.005)
 
 
-def inject(server: HttpServer, **changes: Any) -> Any:
-    return run(
-        Options(**{"target": server.target, "http": True, "message_count": 10, "concurrency": 2} | changes)
-    )
+def inject(server: HttpServer, **changes: Any) -> Summary:
+    defaults: dict[str, Any] = {"target": server.target, "http": True, "message_count": 10, "concurrency": 2}
+    return run(Options(**defaults | changes))
 
 
 def recipients(server: HttpServer) -> list[str]:

