@@ -28,9 +28,9 @@ _RELAY = """
 local kumo = require 'kumo'
 kumo.on('init', function()
   for _, name in ipairs { 'data', 'meta' } do
-    kumo.define_spool { name = name, path = '@DIR@/' .. name, min_free_space = 0, min_free_inodes = 0, @SPOOL@ }
+    kumo.define_spool { name = name, path = '@DIR@/' .. name, @SPOOL@ }
   end
-  kumo.configure_local_logs { log_dir = '@DIR@/logs', max_segment_duration = '1 minute', @LOGS@ }
+  kumo.configure_local_logs { log_dir = '@LOG_DIR@', max_segment_duration = '1m', @LOGS@ }
   kumo.start_esmtp_listener {
     listen = '127.0.0.1:0', relay_hosts = { '127.0.0.0/8', '::1' }, max_messages_per_connection = 1000000,
     @LISTENER@
@@ -55,15 +55,23 @@ def relay_policy(
     directory: Path,
     to: str,
     *,
-    spool: str = "",
-    logs: str = "",
+    log_dir: Path | None = None,
+    spool: str = "min_free_space = 0, min_free_inodes = 0",
+    logs: str = "min_free_space = 0, min_free_inodes = 0",
     listener: str = "",
     path: str = "",
     more: str = "",
 ) -> str:
     """A relay to one host that tries again every second. The texts are Lua, added to the option tables."""
     policy = _RELAY
-    parts = {"DIR": str(directory), "TO": to, "SPOOL": spool, "LOGS": logs, "LISTENER": listener}
+    parts = {
+        "DIR": str(directory),
+        "LOG_DIR": str(log_dir or directory / "logs"),
+        "TO": to,
+        "SPOOL": spool,
+        "LOGS": logs,
+        "LISTENER": listener,
+    }
     for name, text in {**parts, "PATH": path, "MORE": more}.items():
         policy = policy.replace(f"@{name}@", text)
     return policy

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING
 from smtp_client import SmtpClient, stuffed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from smtp_sink import Delivery
+    from collections.abc import Callable
 
 _CHECK = re.compile(rb"^X-Check: (\d+) ([0-9a-f]{64})\r\n", re.MULTILINE)
 _LINES = (
@@ -47,11 +45,6 @@ def sequence_of(content: bytes) -> int:
     rest = content[found.end() :]
     assert hashlib.sha256(rest).hexdigest().encode() == found[2], f"message {int(found[1])} is torn"
     return int(found[1])
-
-
-def sequences(deliveries: Iterable[Delivery]) -> Counter[int]:
-    """How often each message came. Raises AssertionError if one is torn."""
-    return Counter(sequence_of(delivery.content) for delivery in deliveries)
 
 
 class Load:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
-from checked_load import Load, sequence_of, sequences
+from checked_load import Load, sequence_of
 from real_node import Preloaded, RealNode, relay_policy
 from spool_contents import spooled
 
@@ -90,38 +90,40 @@ def relay(tmp_path: Path, sink: SmtpSink, preloaded: Preloaded) -> Iterator[Rela
 
 def check_end(relay: Relay, load: Load, sink: SmtpSink) -> None:
     """The promises, after everything has been drained."""
-    delivered = sequences(sink.deliveries)
-    lost = load.acknowledged - delivered.keys()
+    arrivals = [(sequence_of(delivery.content), delivery.at) for delivery in sink.deliveries]
+    delivered = {sequence for sequence, _ in arrivals}
+    lost = load.acknowledged - delivered
     assert not lost, f"{len(lost)} acknowledged messages are lost, such as {sorted(lost)[:5]}"
-    invented = delivered.keys() - load.acknowledged - load.uncertain
+    invented = delivered - load.acknowledged - load.uncertain
     assert not invented, f"delivered, but never sent to the end or refused: {sorted(invented)[:5]}"
     assert spooled(relay.directory) == set(), "something was left in the spool"
     for record in records(relay.directory / "logs"):
         assert record["type"] in ("Reception", "Delivery", "TransientFailure", "Delayed"), record
-    duplicates = find_duplicates(relay.kills, sink)
+    duplicates = find_duplicates(relay.kills, arrivals)
     by_kill = Counter(kill for kill, _ in duplicates)
     print(
         f"{len(relay.kills)} kills, {len(load.acknowledged)} acknowledged, {len(load.uncertain)} unanswered, "
-        f"{sum(delivered.values())} deliveries, {len(duplicates)} of them duplicates "
+        f"{len(arrivals)} deliveries, {len(duplicates)} of them duplicates "
         f"({len(duplicates) / len(relay.kills):.2f} per kill, at most {max(by_kill.values(), default=0)}; "
         f"first delivered at most {1000 * max((age for _, age in duplicates), default=0.0):.0f} ms before it)"
     )
 
 
-def find_duplicates(kills: list[tuple[float, float]], sink: SmtpSink) -> list[tuple[int, float]]:
+def find_duplicates(
+    kills: list[tuple[float, float]], arrivals: list[tuple[int, float]]
+) -> list[tuple[int, float]]:
     """For each: the number of the kill that explains it, and the seconds from the first delivery to that kill.
 
     One that no kill explains is an AssertionError.
     """
     duplicates = []
     last: dict[int, float] = {}
-    for delivery in sink.deliveries:
-        sequence = sequence_of(delivery.content)
-        first, last[sequence] = last.get(sequence), delivery.at
+    for sequence, at in arrivals:
+        first, last[sequence] = last.get(sequence), at
         if first is None:
             continue
         # What a relay sent may be taken from a socket buffer when it is dead already.
-        ages = [(before - first, n) for n, (before, after) in enumerate(kills) if after < delivery.at]
+        ages = [(before - first, n) for n, (before, after) in enumerate(kills) if after < at]
         ages = [item for item in ages if item[0] >= -SINK_LAG]
         assert ages, f"message {sequence} came twice without a kill between"
         age, kill = min(ages, key=lambda item: abs(item[0]))
@@ -204,10 +206,12 @@ def test_kills_just_when_a_full_segment_was_followed_by_another(relay: Relay, si
     sink.close()
     load = Load(lambda: relay.address, clients=4, seed=4, sizes=lambda _: 3_000_000)
     for _ in range(3):
-        segments = {*relay.directory.glob("data/*.seg")}
-        relay.start()
-        while len({*relay.directory.glob("data/*.seg")} - segments) < 2:
-            time.sleep(0.001)
+        old = {*relay.directory.glob("data/*.seg")}
+        node = relay.start()
+        deadline = time.monotonic() + 10
+        while len({*relay.directory.glob("data/*.seg")} - old) < 2:
+            assert time.monotonic() < deadline, f"no segment was filled ({load.refused}):\n{node.text}"
+            time.sleep(0.01)
         time.sleep(chance.uniform(0.0, 0.1))
         relay.kill()
     load.stop()
