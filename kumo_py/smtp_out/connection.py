@@ -44,7 +44,10 @@ async def connect(host: HostAddress, source: EgressSource, path: EgressPath) -> 
     if source.ha_proxy_server or source.socks5_proxy_server:
         raise ConnectionFailed(f"{where}: proxies are not supported by this version of kumo-py")
     family = socket.AF_INET6 if ":" in host.addr else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as err:  # no descriptors left, or no such family here
+        raise ConnectionFailed(f"{where}: {err.strerror}") from err
     try:
         sock.setblocking(False)
         if source.source_address is not None:
