@@ -29,10 +29,8 @@ def all_in_one(size: str, count: int, sessions: int, rounds: int) -> None:
 
 def _demo(size: str, count: int, sessions: int) -> float:
     """Messages per second, from the start to the last delivery."""
-    command = [
-        *(sys.executable, str(DEMO), "--count", str(count)),
-        *("--body-size", size, "--concurrency", str(sessions)),
-    ]
+    options = f"--count {count} --body-size {size} --concurrency {sessions}"
+    command = [sys.executable, str(DEMO), *options.split()]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout, flush=True)
     found = _LAST_LINE.search(done.stdout)

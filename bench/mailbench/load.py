@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from .peers.smtp_sink import command as smtp_sink_command
@@ -20,6 +21,7 @@ SMTP_SOURCE, TRAFFIC_GEN = "smtp-source", "traffic-gen"
 GENERATORS = (SMTP_SOURCE, TRAFFIC_GEN)
 CONN, PERSIST = "conn", "persist"
 MODES = (CONN, PERSIST)
+OUR_GENERATOR = str(Path(sys.executable).with_name("traffic-gen"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,34 +36,12 @@ class Load:
     def command(self, port: int, count: int) -> list[str]:
         """Send `count` messages to 127.0.0.1:port."""
         if self.generator == TRAFFIC_GEN:
-            return [
-                *(sys.executable, "-m", "traffic_gen", "--progress", "none", "--target", f"127.0.0.1:{port}"),
-                *(
-                    "--message-count",
-                    str(count),
-                    "--body-size",
-                    str(self.size),
-                    "--concurrency",
-                    str(self.sessions),
-                ),
-            ]
-        return [
-            *(
-                "smtp-source",
-                "-4",
-                "-C",
-                "50",
-                "-s",
-                str(self.sessions),
-                "-m",
-                str(count),
-                "-l",
-                str(self.size),
-            ),
-            *("-M", "client.test", "-f", "sender@client.test", "-t", "rcpt@dest.test"),
-            *(["-d"] if self.mode == PERSIST else []),
-            f"127.0.0.1:{port}",
-        ]
+            options = f"--progress none --concurrency {self.sessions} --body-size {self.size} --message-count {count}"
+            return [OUR_GENERATOR, *options.split(), "--target", f"127.0.0.1:{port}"]
+        options = f"-4 -C 50 -s {self.sessions} -m {count} -l {self.size} -M client.test"
+        addresses = ["-f", "sender@client.test", "-t", "rcpt@dest.test"]
+        keep_connections = ["-d"] if self.mode == PERSIST else []
+        return ["smtp-source", *options.split(), *addresses, *keep_connections, f"127.0.0.1:{port}"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,8 @@ def command(port: int, max_connections: int) -> list[str]:
     """Listening on 127.0.0.1:port; counts on standard output."""
     unprivileged = ["-u", "nobody"] if os.geteuid() == 0 else []
     backlog = "1024"
-    return [
-        *("smtp-sink", "-4", "-c", *unprivileged, "-t", "600", "-m", str(max_connections)),
-        *(f"127.0.0.1:{port}", backlog),
-    ]
+    options = f"-4 -c -t 600 -m {max_connections}"
+    return ["smtp-sink", *options.split(), *unprivileged, f"127.0.0.1:{port}", backlog]
 
 
 class SmtpSink(Peer):
