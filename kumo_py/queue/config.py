@@ -256,5 +256,9 @@ NOT_YET = frozenset(
 
 def without_effect(options: Options) -> list[str]:
     """The options that a policy set and that this version does not heed: for a warning."""
-    defaults = {item.name: item.default for item in msgspec.structs.fields(options)}
-    return [name for name in defaults if name in NOT_YET and getattr(options, name) != defaults[name]]
+    fresh = {
+        item.name: item.default if item.default_factory is msgspec.NODEFAULT else item.default_factory()
+        for item in msgspec.structs.fields(options)
+        if item.name in NOT_YET
+    }
+    return [name for name, default in fresh.items() if getattr(options, name) != default]
