@@ -60,11 +60,16 @@ def send(load: Load, port: int, count: int, limit: float) -> Sent:
     assert generator.stderr is not None
     timer = threading.Timer(limit, generator.kill)
     timer.start()
-    with generator.stderr as stream:
-        words = stream.read()[-300:].decode(errors="replace").strip()
-    # wait4, because this child's own usage is wanted.
-    _, status, usage = os.wait4(generator.pid, 0)
-    timer.cancel()
+    try:
+        with generator.stderr as stream:
+            words = stream.read()[-300:].decode(errors="replace").strip()
+        # Not generator.wait(): this child's own usage is wanted.
+        _, status, usage = os.wait4(generator.pid, 0)
+    except BaseException:
+        generator.kill()
+        raise
+    finally:
+        timer.cancel()
     generator.returncode = os.waitstatus_to_exitcode(status)
     failure = f"{load.generator} ended with {generator.returncode}: {words}" if generator.returncode else ""
     return Sent(time.perf_counter() - begin, usage.ru_utime + usage.ru_stime, failure)
@@ -75,9 +80,9 @@ class CountingSink:
 
     def __init__(self) -> None:
         self.port = free_port()
-        self._counters = tempfile.TemporaryFile()  # noqa: SIM115 -- closed in close
+        self._counters = tempfile.TemporaryFile()  # noqa: SIM115 -- closed in __exit__
         self._process = subprocess.Popen(
-            smtp_sink_command(self.port, 2000),
+            smtp_sink_command(self.port, 2000, counting=True),
             stdin=subprocess.DEVNULL,
             stdout=self._counters,
             stderr=subprocess.DEVNULL,

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from ..server import Server
 
 
-def command(port: int, max_connections: int) -> list[str]:
-    """Listening on 127.0.0.1:port; counts on standard output."""
+def command(port: int, max_connections: int, *, counting: bool = False) -> list[str]:
+    """Listening on 127.0.0.1:port. counting: writes its counters to standard output, with each message."""
     unprivileged = ["-u", "nobody"] if os.geteuid() == 0 else []
     backlog = "1024"
-    options = f"-4 -c -t 600 -m {max_connections}"
-    return ["smtp-sink", *options.split(), *unprivileged, f"127.0.0.1:{port}", backlog]
+    counters = ["-c"] if counting else []
+    options = f"-4 -t 600 -m {max_connections}"
+    return ["smtp-sink", *options.split(), *counters, *unprivileged, f"127.0.0.1:{port}", backlog]
 
 
 class SmtpSink(Peer):
