@@ -34,22 +34,15 @@ _LEASE_RETRY = 0.25
 """Seconds after which a denied connection lease or rate is asked for again."""
 
 
-@lru_cache(maxsize=64)
-def connection_targets(limit: int) -> tuple[int, ...]:
-    """At index n: the least queue length at which an (n+1)-th connection is wanted.
+@lru_cache(maxsize=1024)
+def length_wanted(connections: int, limit: int) -> float:
+    """The least queue length at which one more connection than these is wanted; infinite at the limit.
 
-    From KumoMTA's goal, ceil(limit · (1 - e^(-0.023 · length))) capped by the length.
+    The inverse of KumoMTA's goal, ceil(limit · (1 - e^(-0.023 · length))) capped by the length.
     """
-    targets = []
-    length = 1
-    for connections in range(limit):
-        # The curve reaches the limit only in the infinite; ten half-lives are enough.
-        while (
-            length < 1024 and min(math.ceil(limit * (1 - math.exp(-0.023 * length))), length) <= connections
-        ):
-            length += 1
-        targets.append(length)
-    return tuple(targets)
+    if connections >= limit:
+        return math.inf
+    return max(connections, math.floor(-math.log1p(-connections / limit) / 0.023)) + 1
 
 
 class _Idler:
@@ -193,9 +186,7 @@ class ReadyQueue:
         return len(self._idle)
 
     def _wants_connection(self) -> bool:
-        limit = self.path.connection_limit.limit
-        have = self.connections
-        return have < limit and len(self.messages) >= connection_targets(limit)[have]
+        return len(self.messages) >= length_wanted(self.connections, self.path.connection_limit.limit)
 
     def connect_more(self) -> None:
         """Start as many dispatchers as the length asks for and the limits allow."""
@@ -233,7 +224,10 @@ class ReadyQueue:
             self.last_change = trio.current_time()
             self._leases.discard(lease)
             lease.release()
-            self.connect_more()
+        # What it was woken for and did not take is for another one.
+        if self.messages and self._idle:
+            self._wake(self._idle.pop(), True)
+        self.connect_more()
 
     # -- the queue as a whole ----------------------------------------------------------------------
     async def requeue_all(
