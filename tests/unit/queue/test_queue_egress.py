@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kumo_py.core.duration import Duration
 from kumo_py.core.policy import PolicyError
 from kumo_py.queue.config import UNSPECIFIED_POOL, EgressPool, EgressSource, PoolEntry
 from kumo_py.queue.egress import EgressDirectory, SourceSelector
-from kumo_py.queue.ready import connection_targets
+from kumo_py.queue.ready import length_wanted
 
 
 class ScriptedPolicy:
@@ -82,12 +85,19 @@ async def test_a_pool_with_an_unknown_source_is_refused_with_its_name() -> None:
         await directory.pool("p")
 
 
-def test_connection_targets_follow_the_published_curve() -> None:
+def test_connections_follow_the_published_curve() -> None:
     """Queue length → connections, as KumoMTA's own table for a limit of 32."""
-    targets = connection_targets(32)
 
     def wanted(length: int) -> int:
-        return sum(1 for least in targets if least <= length)
+        return sum(length_wanted(connections, 32) <= length for connections in range(32))
 
     assert [wanted(n) for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)] == [1, 2, 3, 3, 4, 5, 5, 6, 6, 7]
     assert [wanted(n) for n in (20, 32, 64, 128, 256, 400)] == [12, 17, 25, 31, 32, 32]
+
+
+@given(st.integers(1, 2**63 - 1), st.integers(0, 5000), st.integers(1, 5000))
+def test_one_more_connection_is_wanted_up_to_the_goal(limit: int, connections: int, length: int) -> None:
+    exact = limit * -math.expm1(-0.023 * length)
+    goal = min(math.ceil(exact), length)
+    if abs(exact - connections) > 1e-6 * exact:  # else rounding decides
+        assert (length >= length_wanted(connections, limit)) == (connections < goal)
