@@ -175,8 +175,11 @@ class GroupCommit(ABC):
         """Make the job that writes `batch`; None if there is nothing to be written after all."""
 
     @abstractmethod
-    def _written(self, batch: Batch, job: Job) -> None:
-        """The job succeeded: bring the index up to date. A store no longer in `batch` is to be buried."""
+    def _written(self, batch: Batch, job: Job) -> list[tuple[bytes, int]]:
+        """The job succeeded: bring the index up to date, and bury what is no longer in `batch.stores`.
+
+        Returns the removals that are to be tried again.
+        """
 
     def _lost(self, job: Job) -> None:
         """The job failed, and undid what it had done."""
@@ -266,6 +269,7 @@ class GroupCommit(ABC):
             try:
                 job = self._begin(batch)
             except Exception as error:  # else it would end the whole trio run, from a callback
+                self._postpone(batch.removes)
                 self._end(batch, error)
                 continue
             if job is not None:
@@ -289,9 +293,10 @@ class GroupCommit(ABC):
         else:
             self._flight = None
             if job.error is None:
-                self._written(batch, job)
+                self._postpone(self._written(batch, job))
             else:
                 self._lost(job)
+                self._postpone(batch.removes)
             self._end(batch, job.error)
         self._next()
 
@@ -301,15 +306,18 @@ class GroupCommit(ABC):
             self._idle = False
             self._next()
 
+    def _postpone(self, removes: list[tuple[bytes, int]]) -> None:
+        """Keep removals that could not be written for a later batch; one of their own only after a pause."""
+        self._retry += removes
+        self._retry_now = not removes
+
     def _end(self, batch: Batch, error: Exception | None) -> None:
         """Tell all who wait for the batch."""
         ticket = self._finished = batch.ticket
-        self._retry_now = error is None
         if error is None:
             for task in batch.waiters:
                 trio.lowlevel.reschedule(task)
             return
-        self._retry += batch.removes
         failure = SpoolError.of(f"write to {self._where}", error)
         consecutive = self._failures and self._failures[-1][1] == ticket - 1
         self._failures.append((self._failures.pop()[0] if consecutive else ticket, ticket, failure))

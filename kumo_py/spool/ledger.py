@@ -29,6 +29,7 @@ class Segment:
     __slots__ = (
         "broken",
         "fd",
+        "held_bytes",
         "length",
         "listed",
         "live",
@@ -54,6 +55,8 @@ class Segment:
         self.live = 0
         """Records that the index points to."""
         self.live_bytes = 0
+        self.held_bytes = 0
+        """Of removals that compaction found necessary and copied here: not worth copying again while pinned."""
         self.pins: set[tuple[int, int]] = set()
         """For each removal in it: the oldest and the newest segment with what it voids."""
         self.sealed = False
@@ -180,11 +183,15 @@ class Ledger:
                 del self.older[id]
 
     def sparsest(self, sealed_before: float) -> Segment | None:
-        """The sealed segment with the largest dead part, if that is at least a half."""
+        """The sealed segment with the largest dead part, if that is more than half and cannot just be dropped."""
         best, best_part = None, 0.5
         for segment in self.segments.values():
-            if segment.sealed and not segment.stuck and segment.sealed_at <= sealed_before:
-                part = 1 - segment.live_bytes / max(segment.length, 1)
+            movable = segment.sealed and not segment.stuck and segment.sealed_at <= sealed_before
+            if movable and (segment.live or segment.pins):
+                kept = segment.live_bytes
+                if segment.held_bytes and any(self.needed(*pin, segment.number) for pin in segment.pins):
+                    kept += segment.held_bytes
+                part = 1 - kept / segment.length
                 if part > best_part:
                     best, best_part = segment, part
         return best

@@ -51,6 +51,7 @@ def find_messages(ops: FileOps, root: str, problems: list[str]) -> dict[bytes, i
     for part in ("new", "data"):
         with suppress(FileExistsError):
             ops.mkdir(f"{root}/{part}")
+    ops.fsync_dir(root)
     for name in ops.listdir(f"{root}/new"):
         try:
             ops.unlink(f"{root}/new/{name}")
@@ -240,14 +241,14 @@ class LocalDisk(GroupCommit):
         messages = [(id, data, id in index) for id, data in batch.stores.items()]
         return _Write(self._disk, removes, messages) if removes or messages else None
 
-    def _written(self, batch: Batch, job: Job) -> None:
+    def _written(self, batch: Batch, job: Job) -> list[tuple[bytes, int]]:
         job = cast("_Write", job)
         for id, _, _ in job.messages:
             if id in batch.stores:
                 self._index[id] = 0
             else:
                 self._bury(id, 0)
-        self._retry += [(id, 0) for id in job.unremoved]
+        return [(id, 0) for id in job.unremoved]
 
     def _last_job(self) -> Job:
         return _Finish(self._disk)

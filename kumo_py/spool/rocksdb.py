@@ -150,12 +150,13 @@ class RocksDB(GroupCommit):
             return None
         return _Write(self._database, self._synced if messages else self._plain, removes, messages)
 
-    def _written(self, batch: Batch, job: Job) -> None:
+    def _written(self, batch: Batch, job: Job) -> list[tuple[bytes, int]]:
         for id, _ in cast("_Write", job).messages:
             if id in batch.stores:
                 self._index[id] = 0
             else:
                 self._bury(id, 0)
+        return []
 
     def _last_job(self) -> Job:
         return _Close(self._database)

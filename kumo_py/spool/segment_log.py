@@ -141,8 +141,9 @@ class SegmentLog(GroupCommit):
         self._ledger.seal(segment, self._clock())
         self._keep_open(segment)
 
-    def _written(self, batch: Batch, job: Job) -> None:
+    def _written(self, batch: Batch, job: Job) -> list[tuple[bytes, int]]:
         self._appended(cast("Append", job), batch.stores)
+        return []
 
     def _appended(self, job: Append, wanted: Container[bytes]) -> None:
         """Account for a batch that is on disk; a message that is not wanted any more was removed meanwhile."""
@@ -311,6 +312,8 @@ class SegmentLog(GroupCommit):
         kept = {id for id, _ in job.placed if index.get(id, 0) >> 64 == here}
         self._appended(job, kept)
         segment.moved += kept
+        if job.removals:
+            job.segment.held_bytes += RECORD + REMOVAL * len(job.removals)
         self._compacted_to(self._position)
 
     def _compacted_to(self, position: int) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import posixpath
 import threading
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
@@ -15,7 +15,7 @@ import trio.lowlevel
 from kumo_py.spool import FileOps, Spool, SpoolConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from kumo_py.spool.group_commit import GroupCommit
 
@@ -240,6 +240,19 @@ async def settled(spool: Spool) -> None:
     with trio.fail_after(5):
         while not spool._idle:
             await trio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def held_back(spool: Spool) -> AsyncIterator[None]:
+    """Keep jobs from the writer thread; give them to it at the end."""
+    writer = cast("GroupCommit", spool)._writer
+    submit = writer.submit
+    jobs: list[Any] = []
+    writer.submit = jobs.append
+    yield
+    writer.submit = submit
+    for job in jobs:
+        submit(job)
 
 
 async def quiet(spool: Spool) -> None:

@@ -6,9 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import trio
-import trio.lowlevel
-from spool_disks import config, contents, key, save, settled
+from spool_disks import config, contents, held_back, key, save, settled
+from trio.testing import wait_all_tasks_blocked
 
 from kumo_py.spool import RocksParams, SpoolError, open_spool
 from kumo_py.spool import open as open_module
@@ -84,11 +83,11 @@ async def test_ids_may_change_while_they_are_listed(options: Callable[..., Any])
 
 async def test_removed_while_it_is_written(options: Callable[..., Any]) -> None:
     spool = await open_spool(options())
-    ticket = spool.store(key(1), b"one")
-    while spool._flight is None:
-        await trio.lowlevel.checkpoint()
-    spool.remove(key(1))
-    assert len(spool) == 0
+    async with held_back(spool):
+        ticket = spool.store(key(1), b"one")
+        await wait_all_tasks_blocked()
+        spool.remove(key(1))
+        assert len(spool) == 0
     await spool.wait_durable(ticket)
     with pytest.raises(KeyError):
         await spool.load(key(1))
