@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -51,17 +51,15 @@ def received(start: bytes, id: bytes, recipient: str, date: str) -> bytes:
 
 
 def supplemental(
-    name: str, recipients: Sequence[str], meta: Mapping[str, object], include: Iterable[str]
+    name: str, recipients: Sequence[str], meta: Mapping[str, object], include: Sequence[str]
 ) -> bytes:
     """KumoMTA's header that a feedback report brings back: base64 of JSON with the recipients and some metadata."""
-    payload: dict[str, object] = {
-        "_@_": "\\_/",
-        "recipient": recipients[0] if len(recipients) == 1 else list(recipients),
-    }
-    for key in include:
-        if key in meta:
-            payload[key] = meta[key]
-    text = b2a_base64(orjson.dumps(payload, option=orjson.OPT_SORT_KEYS), newline=False)
+    payload = orjson.dumps(recipients[0] if len(recipients) == 1 else recipients)
+    payload = b'{"_@_":"\\\\_/","recipient":%b}' % payload
+    if include:
+        extra = {key: meta[key] for key in include if key in meta}
+        payload = orjson.dumps(orjson.loads(payload) | extra, option=orjson.OPT_SORT_KEYS)
+    text = b2a_base64(payload, newline=False)
     if len(text) > _FOLD:
         text = b"\r\n\t".join(text[at : at + _FOLD] for at in range(0, len(text), _FOLD))
     return b"%b: %b\r\n" % (name.encode(), text)

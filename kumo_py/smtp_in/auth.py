@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kumo_py.proto.command import Command
-    from kumo_py.smtp_in.session import Session
+    from kumo_py.smtp_in.session import Answer, Session
 
 _RESPONSE_LIMIT = 16384
 """Octets of the line after 334."""
 
 
-async def auth(session: Session, command: Command) -> Reply:
+def auth(session: Session, command: Command) -> Answer:
     mechanism = command.argument
     if session.authenticated:
         return replies.AUTH_TWICE
@@ -33,17 +33,17 @@ async def auth(session: Session, command: Command) -> Reply:
     if command.initial is None:
         session.mode = _read_response
         return replies.AUTH_GO_AHEAD
-    return await _authenticate(session, decode_plain(command.initial))
+    return _authenticate(session, decode_plain(command.initial))
 
 
-async def _read_response(session: Session) -> Reply | None:
+def _read_response(session: Session) -> Answer:
     line = session.receiver.next_line(_RESPONSE_LIMIT)
     if line is None:
         return None
     session.read_commands()
     if isinstance(line, Fault):
         return replies.AUTH_TOO_LONG
-    return await _authenticate(session, decode_plain(line.decode("ascii", "replace")))
+    return _authenticate(session, decode_plain(line.decode("ascii", "replace")))
 
 
 async def _authenticate(session: Session, credentials: PlainCredentials) -> Reply:

@@ -15,10 +15,10 @@ from kumo_py.smtp_in.replies import Reply
 
 if TYPE_CHECKING:
     from kumo_py.proto.command import Command
-    from kumo_py.smtp_in.session import Session
+    from kumo_py.smtp_in.session import Answer, Session
 
 
-async def data(session: Session, _command: Command) -> Reply:
+def data(session: Session, _command: Command) -> Reply:
     transaction = session.transaction
     if transaction is None:
         return replies.MAIL_FIRST
@@ -34,16 +34,16 @@ async def data(session: Session, _command: Command) -> Reply:
     return replies.GO_AHEAD
 
 
-async def _read_content(session: Session) -> Reply | None:
+def _read_content(session: Session) -> Answer:
     result = session.receiver.next_data()
     if result is None:
         return None
     session.read_commands()
     session.line = b"DATA"
-    return await _conclude(session, result)
+    return _conclude(session, result)
 
 
-async def bdat(session: Session, command: Command) -> Reply | None:
+def bdat(session: Session, command: Command) -> Answer:
     """The chunk follows at once, so it must be read even if it is not wanted (RFC 3030 §2)."""
     transaction = session.transaction
     left = session.params.max_message_size
@@ -53,10 +53,10 @@ async def bdat(session: Session, command: Command) -> Reply | None:
         left -= transaction.received
     session.receiver.begin_bdat(command.size, left)
     session.mode = partial(_read_chunk, command)
-    return await session.mode(session)
+    return session.mode(session)
 
 
-async def _read_chunk(command: Command, session: Session) -> Reply | None:
+def _read_chunk(command: Command, session: Session) -> Answer:
     chunk = session.receiver.next_bdat()
     if chunk is None:
         return None
@@ -79,14 +79,14 @@ async def _read_chunk(command: Command, session: Session) -> Reply | None:
     if not content.endswith(b"\r\n"):
         content += b"\r\n"  # DATA, by which it leaves us, cannot end otherwise
     params = session.params
-    return await _conclude(
+    return _conclude(
         session, check_content(content, params.line_length_hard_limit, params.invalid_line_endings)
     )
 
 
-async def _conclude(session: Session, result: DataResult) -> Reply:
+def _conclude(session: Session, result: DataResult) -> Answer:
     session.concluded = True
     session.endpoint.counters.receptions += 1
     if result.fault is not None:
         return replies.FAULTS[result.fault]
-    return await receive(session, result)
+    return receive(session, result)

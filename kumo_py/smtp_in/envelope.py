@@ -12,7 +12,7 @@ from kumo_py.smtp_in.replies import Reply
 if TYPE_CHECKING:
     from kumo_py.proto.address import Params
     from kumo_py.proto.command import Command
-    from kumo_py.smtp_in.session import Session
+    from kumo_py.smtp_in.session import Answer, Session
 
 
 class Transaction:
@@ -30,37 +30,51 @@ class Transaction:
         self.received = 0
 
 
-async def mail(session: Session, command: Command) -> Reply:
+def mail(session: Session, command: Command) -> Answer:
     if session.transaction is not None:
         return replies.MAIL_TWICE
     if command.params and (refusal := _judge_mail_params(session, command.params)) is not None:
         return refusal
+    transaction = Transaction(command.argument, utf8="SMTPUTF8" in command.params)
     if session.services.policy.handles("smtp_server_mail_from"):
-        await session.services.policy.ask("smtp_server_mail_from", command.argument, session.meta)
-    session.transaction = Transaction(command.argument, utf8="SMTPUTF8" in command.params)
+        return _ask_mail(session, transaction)
+    session.transaction = transaction
     return replies.MAIL_OK
 
 
-async def rcpt(session: Session, command: Command) -> Reply:
+async def _ask_mail(session: Session, transaction: Transaction) -> Reply:
+    await session.services.policy.ask("smtp_server_mail_from", transaction.sender, session.meta)
+    session.transaction = transaction
+    return replies.MAIL_OK
+
+
+def rcpt(session: Session, command: Command) -> Answer:
     transaction = session.transaction
     if transaction is None:
         return replies.MAIL_FIRST
     if command.params and not session.foreign_extensions:
         return _unknown("RCPT TO", next(iter(command.params)))
-    recipient = command.argument
-    params = session.params
+    policy = session.services.policy
+    if policy.handles("get_listener_domain") or policy.handles("smtp_server_rcpt_to"):
+        return _ask_rcpt(session, transaction, command.argument)
+    if not session.relay_host:
+        return _relaying_denied(session)
+    if (refusal := _over_limit(session, transaction)) is not None:
+        return refusal
+    session.recipients_counted += 1
+    transaction.recipients.append(command.argument)
+    return replies.RCPT_OK
+
+
+async def _ask_rcpt(session: Session, transaction: Transaction, recipient: str) -> Reply:
     try:
         relaying = await check_relaying(session, transaction.sender, recipient)
     except Rejection as err:
         raise PolicyError(f"get_listener_domain must not reject, but said {err}") from err
     if not relaying.accepts:
-        return Reply(550, f"5.7.1 relaying not permitted for {session.peer}")
-    if len(transaction.recipients) >= params.max_recipients_per_message:
-        return replies.TOO_MANY_RECIPIENTS
-    if session.recipients_counted >= params.max_messages_per_connection:
-        if transaction.recipients:
-            return replies.TOO_MANY_ON_CONNECTION
-        return Reply(421, f"4.5.3 {params.hostname} too many recipients on this connection")
+        return _relaying_denied(session)
+    if (refusal := _over_limit(session, transaction)) is not None:
+        return refusal
     session.recipients_counted += 1
     if session.services.policy.handles("smtp_server_rcpt_to"):
         await session.services.policy.ask("smtp_server_rcpt_to", recipient, session.meta)
@@ -68,7 +82,22 @@ async def rcpt(session: Session, command: Command) -> Reply:
     return replies.RCPT_OK
 
 
-async def rset(session: Session, _command: Command) -> Reply:
+def _relaying_denied(session: Session) -> Reply:
+    return Reply(550, f"5.7.1 relaying not permitted for {session.peer}")
+
+
+def _over_limit(session: Session, transaction: Transaction) -> Reply | None:
+    params = session.params
+    if len(transaction.recipients) >= params.max_recipients_per_message:
+        return replies.TOO_MANY_RECIPIENTS
+    if session.recipients_counted < params.max_messages_per_connection:
+        return None
+    if transaction.recipients:
+        return replies.TOO_MANY_ON_CONNECTION
+    return Reply(421, f"4.5.3 {params.hostname} too many recipients on this connection")
+
+
+def rset(session: Session, _command: Command) -> Reply:
     session.transaction = None
     return replies.RESET
 

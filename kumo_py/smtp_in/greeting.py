@@ -8,35 +8,49 @@ from kumo_py.smtp_in.replies import Reply
 
 if TYPE_CHECKING:
     from kumo_py.proto.command import Command
-    from kumo_py.smtp_in.session import Session
+    from kumo_py.smtp_in.session import Answer, Session
 
 _EXTENSIONS = ("PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME", "SMTPUTF8", "CHUNKING")
 
 
-async def ehlo(session: Session, command: Command) -> Reply:
-    params = session.params
-    first = f"{params.hostname} Aloha {command.argument}"
-    extensions = [*_EXTENSIONS, f"SIZE {params.max_message_size}"]
+def ehlo(session: Session, command: Command) -> Answer:
+    extensions = [*_EXTENSIONS, f"SIZE {session.params.max_message_size}"]
     extensions.append("STARTTLS" if session.tls is None else "AUTH PLAIN")
-    if params.allow_xclient:
+    if session.params.allow_xclient:
         extensions.append("XCLIENT ADDR PORT DESTADDR DESTPORT")
     session.foreign_extensions = False
     if session.services.policy.handles("smtp_server_ehlo"):
-        answer = await session.services.policy.ask(
-            "smtp_server_ehlo", command.argument, session.meta, list(extensions)
-        )
-        if answer is not None:
-            session.foreign_extensions = not set(extensions).issuperset(answer)
-            extensions = answer
-    _greeted(session, command.argument, esmtp=True)
-    return Reply(250, "\n".join([first, *extensions]))
+        return _ask_ehlo(session, command.argument, extensions)
+    return _ehlo_reply(session, command.argument, extensions)
 
 
-async def helo(session: Session, command: Command) -> Reply:
+async def _ask_ehlo(session: Session, domain: str, extensions: list[str]) -> Reply:
+    answer = await session.services.policy.ask("smtp_server_ehlo", domain, session.meta, list(extensions))
+    if answer is not None:
+        session.foreign_extensions = not set(extensions).issuperset(answer)
+        extensions = answer
+    return _ehlo_reply(session, domain, extensions)
+
+
+def _ehlo_reply(session: Session, domain: str, extensions: list[str]) -> Reply:
+    _greeted(session, domain, esmtp=True)
+    return Reply(250, "\n".join([f"{session.params.hostname} Aloha {domain}", *extensions]))
+
+
+def helo(session: Session, command: Command) -> Answer:
     if session.services.policy.handles("smtp_server_ehlo"):
-        await session.services.policy.ask("smtp_server_ehlo", command.argument, session.meta)
-    _greeted(session, command.argument, esmtp=False)
-    return Reply(250, f"Hello {command.argument}!")
+        return _ask_helo(session, command.argument)
+    return _helo_reply(session, command.argument)
+
+
+async def _ask_helo(session: Session, domain: str) -> Reply:
+    await session.services.policy.ask("smtp_server_ehlo", domain, session.meta)
+    return _helo_reply(session, domain)
+
+
+def _helo_reply(session: Session, domain: str) -> Reply:
+    _greeted(session, domain, esmtp=False)
+    return Reply(250, f"Hello {domain}!")
 
 
 def _greeted(session: Session, domain: str, *, esmtp: bool) -> None:

@@ -14,14 +14,16 @@ import errno
 import os
 import socket
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
 
 from kumo_py.core.cidr import split_host_port
-from kumo_py.net.transport import SocketTransport, format_address
+from kumo_py.net.transport import format_address
 from kumo_py.smtp_in.endpoint import Endpoint
+from kumo_py.smtp_in.wire import PolledTransport, Poller
 
 if TYPE_CHECKING:
     from kumo_py.smtp_in.params import ListenerParams
@@ -91,17 +93,20 @@ class Listener:
             self.bind()
         assert self._socket is not None
         self.endpoint = Endpoint(self.params, services)
+        poller = Poller()
         try:
             with self._socket, self._working:
-                async with trio.open_nursery() as sweeping:
-                    sweeping.start_soon(self.endpoint.sweep)
+                async with trio.open_nursery() as support:
+                    support.start_soon(self.endpoint.sweep)
+                    support.start_soon(poller.run)
                     async with trio.open_nursery() as sessions:
                         task_status.started(format_address(self._socket.getsockname()))
                         with self._accepting:
-                            await self._accept(self._socket, sessions)
+                            await self._accept(self._socket, sessions, poller)
                         self._socket.close()
-                    sweeping.cancel_scope.cancel()
+                    support.cancel_scope.cancel()
         finally:
+            poller.close()
             self._ended.set()
 
     async def stop(self, grace: float) -> None:
@@ -118,15 +123,18 @@ class Listener:
         self.endpoint.stop()
         await self._ended.wait()
 
-    async def _accept(self, listening: socket.socket, sessions: trio.Nursery) -> None:
+    async def _accept(self, listening: socket.socket, sessions: trio.Nursery, poller: Poller) -> None:
         assert self.endpoint is not None
         endpoint = self.endpoint
+        bound = listening.getsockname()
+        # Bound to all addresses, each connection has its own.
+        local = None if ip_address(bound[0]).is_unspecified else format_address(bound)
         paused = False
         while True:
             await trio.lowlevel.wait_readable(listening)
             for _ in range(_ACCEPTS_PER_TURN):
                 try:
-                    accepted, _ = listening.accept()
+                    accepted, address = listening.accept()
                 except BlockingIOError:
                     break
                 except OSError as err:
@@ -143,11 +151,10 @@ class Listener:
                 if len(endpoint.sessions) >= self.params.max_connections:
                     self._turn_away(accepted)
                     continue
-                try:
-                    transport = SocketTransport(accepted)
-                except OSError:
-                    accepted.close()  # the client is gone already
-                    continue
+                accepted.setblocking(False)
+                transport = PolledTransport(
+                    accepted, local or format_address(accepted.getsockname()), format_address(address), poller
+                )
                 sessions.start_soon(endpoint.run, endpoint.admit(transport))
 
     def _turn_away(self, accepted: socket.socket) -> None:

@@ -16,10 +16,10 @@ from kumo_py.smtp_in.replies import Hangup, Reply
 from kumo_py.smtp_in.tls import handshake
 
 if TYPE_CHECKING:
-    from kumo_py.smtp_in.session import Session
+    from kumo_py.smtp_in.session import Answer, Session
 
 
-async def open_session(session: Session) -> Reply | None:
+def open_session(session: Session) -> Answer:
     """The first mode: before anything is read or sent."""
     hostname = session.params.hostname
     if session.endpoint.stopping:
@@ -30,10 +30,10 @@ async def open_session(session: Session) -> Reply | None:
     if session.params.require_proxy_protocol:
         session.mode = read_proxy_header
         return None
-    return await _greet(session)
+    return _greet(session)
 
 
-async def read_proxy_header(session: Session) -> Reply | None:
+def read_proxy_header(session: Session) -> Answer:
     """A mode: what comes before the client's first octet. Closes without a word if it is no PROXY header."""
     arrived = session.receiver.take_rest()
     try:
@@ -49,7 +49,7 @@ async def read_proxy_header(session: Session) -> Reply | None:
         session.peer if header.source is None else format_address(header.source),
     )
     session.params = session.endpoint.session_params(session.local_ip, session.peer_ip, session.meta.values)
-    return await _greet(session)
+    return _greet(session)
 
 
 async def _greet(session: Session) -> Reply:

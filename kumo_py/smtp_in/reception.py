@@ -81,9 +81,9 @@ async def receive(session: Session, result: DataResult) -> Reply:
     try:
         await _make_messages(session, transaction, result, messages)
         accepted = [await _route(session, msg) for msg in messages]
-        if not any([it.is_wanted for it in accepted]):
-            return replies.NOT_RELAYED
         queued = [it for it in accepted if it.is_queued]
+        if not queued and not any(it.is_wanted for it in accepted):
+            return replies.NOT_RELAYED
         if spool is not None:
             session.stage = "spool"
             for it in queued:

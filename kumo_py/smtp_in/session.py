@@ -37,11 +37,13 @@ from kumo_py.smtp_in import replies
 from kumo_py.smtp_in.opening import open_session, read_proxy_header
 from kumo_py.smtp_in.replies import Hangup, Reply
 from kumo_py.smtp_in.verbs import read_command
+from kumo_py.smtp_in.wire import exchange
 from kumo_py.spool.errors import SpoolError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
+    from typing import Any
 
     from kumo_py.net.transport import Transport
     from kumo_py.smtp_in.endpoint import Endpoint
@@ -57,7 +59,9 @@ FAREWELL: Final = 2.0
 _MOST_REPLIES: Final = 256
 """Replies that are held back for one send while pipelined input is left."""
 
-Mode: TypeAlias = "Callable[[Session], Awaitable[Reply | None]]"
+Answer: TypeAlias = "Reply | Coroutine[Any, Any, Reply | None] | None"
+"""What a mode or a verb has to say: at once, after waiting for somebody, or nothing yet."""
+Mode: TypeAlias = "Callable[[Session], Answer]"
 
 
 class Phase(enum.Enum):
@@ -76,11 +80,15 @@ class Session:
     """The state; the verbs' files read and change it."""
 
     __slots__ = (
+        "_arrived",
         "_cut",
+        "_gone",
         "_id",
         "_log_context",
         "_out",
         "_scope",
+        "_started",
+        "_unsettled",
         "authenticated",
         "clock",
         "concluded",
@@ -160,6 +168,14 @@ class Session:
         self._id = ""
         self._log_context: LogContext | None = None
         self._out: list[bytes] = []
+        """Replies that are due."""
+        self._unsettled: Answer = None
+        """An answer that a step left to the task."""
+        self._gone = False
+        """The client has closed the connection."""
+        self._started = self.clock.now
+        """When the client was last answered, and the octets that it has sent since."""
+        self._arrived = 0
         self._scope = trio.CancelScope()
 
     # -- for the verbs -----------------------------------------------------------------------------
@@ -254,69 +270,117 @@ class Session:
         except Exception:
             log.exception("SMTP session failed", listener=self.local, peer=self.peer)
         finally:
+            if self._unsettled is not None and not isinstance(self._unsettled, Reply):
+                self._unsettled.close()
             self.transport.close()
 
     async def _converse(self) -> None:
         """Exchange input for replies until a reply closes the session, or the client has."""
-        receiver, clock, out, transport = self.receiver, self.clock, self._out, self.transport
-        policy = self.services.policy
-        started = clock.now
-        earned = 0.0
         while True:
-            try:
-                reply = await self.mode(self)
-            except Exception as err:
-                reply = self._reply_to_error(err)
-            if reply is not None:
-                if reply.code < 400 and not self.concluded and not policy.handles("smtp_server_rewrite_response"):
-                    out.append(reply.wire)
-                else:
-                    reply = await self._answer(reply)
-                if reply.closes:
+            while (answer := self._answer_pending()) is not None:
+                reply = await self._settle(answer)
+                if reply is not None and reply.closes:
                     return await self._finish(reply)
-                if receiver.pending and self.upgrade is None and len(out) < _MOST_REPLIES:
-                    continue
-            timeout = self.params.client_timeout
-            if out:
+                if not self.receiver.pending or self.upgrade is not None or len(self._out) >= _MOST_REPLIES:
+                    break
+            is_full = len(self._out) >= _MOST_REPLIES
+            if self._out:
                 await self._flush()
-                if self.upgrade is not None:
-                    await self.upgrade(self)
-                elif reply is not None and receiver.pending:
-                    self.phase = Phase.BUSY
-                    self.deadline = math.inf
-                    continue
-                started = clock.now
-                earned = 0.0
-                deadline = started + timeout
-            else:
-                deadline = min(clock.now, started + earned) + timeout
+            if self.upgrade is not None:
+                await self.upgrade(self)
+            if is_full:
+                await trio.lowlevel.checkpoint()
+                continue
             if self.endpoint.stopping and self.mode is read_command:
-                reply = await self._answer(replies.shutting_down(self.params.hostname))
-                return await self._finish(reply)
-            self.phase = Phase.READING
-            self.deadline = deadline
-            data = await transport.receive()
+                return await self._finish(await self._accounted(replies.shutting_down(self.params.hostname)))
+            self._wait_for_next()
+            await exchange(self.transport, self._step)
             if self._cut:
                 await self._heed_cut()
             self.phase = Phase.BUSY
             self.deadline = math.inf
-            if not data:
+            if self._gone:
                 return None
-            earned += len(data) / RECEIVE_RATE
-            receiver.feed(data)
 
-    async def _answer(self, reply: Reply) -> Reply:
+    def _step(self, data: bytes) -> bytes | None:
+        """Answer what arrived, as long as nothing of it must be waited for; see wire.py."""
+        if not data:
+            self._gone = True
+            return None
+        self._arrived += len(data)
+        self.receiver.feed(data)
+        out = self._out
+        self._unsettled = self._answer_pending()
+        if self._unsettled is not None or len(out) >= _MOST_REPLIES or self.endpoint.stopping:
+            return None
+        if not out:
+            self._wait_for_rest()
+            return b""
+        self._wait_for_next()
+        answer = b"".join(out)
+        out.clear()
+        return answer
+
+    def _wait_for_next(self) -> None:
+        """The client has been answered, and its time begins anew."""
+        self._started = now = self.clock.now
+        self._arrived = 0
+        self.phase = Phase.READING
+        self.deadline = now + self.params.client_timeout
+
+    def _wait_for_rest(self) -> None:
+        """A command, or a content, has arrived in part."""
+        now = self.clock.now
+        self.deadline = min(now, self._started + self._arrived / RECEIVE_RATE) + self.params.client_timeout
+
+    def _answer_pending(self) -> Answer:
+        """Answer what is there, up to the first answer that has to be settled; None: more input is needed."""
+        answer = self._unsettled
+        if answer is not None:
+            self._unsettled = None
+            return answer
+        receiver, out = self.receiver, self._out
+        rewriting = self.services.policy.handles("smtp_server_rewrite_response")
+        while True:
+            try:
+                answer = self.mode(self)
+            except Exception as err:
+                answer = self._reply_to_error(err)
+            if not isinstance(answer, Reply) or answer.code >= 400 or answer.closes or rewriting:
+                return answer
+            out.append(answer.wire)
+            if not receiver.pending or len(out) >= _MOST_REPLIES:
+                return None
+
+    async def _settle(self, answer: Reply | Coroutine[Any, Any, Reply | None]) -> Reply | None:
+        """Wait for an answer, and put it among those to send."""
+        if not isinstance(answer, Reply):
+            try:
+                reply = await answer
+            except Exception as err:
+                reply = self._reply_to_error(err)
+            if reply is None:
+                return None
+        else:
+            reply = answer
+        if reply.code < 400 and not self.services.policy.handles("smtp_server_rewrite_response"):
+            self._out.append(reply.wire)
+        else:
+            reply = await self._accounted(reply)
+        if self.concluded:
+            self.concluded = False
+            self.transaction = None
+        self.phase = Phase.BUSY
+        self.deadline = math.inf
+        return reply
+
+    async def _accounted(self, reply: Reply) -> Reply:
         """Put a reply, as the policy wants it, among those to send; log it if it is a refusal."""
         if self.services.policy.handles("smtp_server_rewrite_response"):
             reply = await self._rewritten(reply)
         self._out.append(reply.wire)
         if reply.code >= 400 and not (reply.code == 421 and reply.text.startswith("4.3.2 ")):
             await self._log_rejection(reply)
-        if self.concluded:
-            self.concluded = False
-            self.transaction = None
-            self.phase = Phase.BUSY
-            self.deadline = math.inf
         return reply
 
     async def _rewritten(self, reply: Reply) -> Reply:
@@ -381,18 +445,18 @@ class Session:
         )
         return replies.technical_difficulties(hostname)
 
-    async def _flush(self) -> None:
+    async def _flush(self, patience: float | None = None) -> None:
         self.phase = Phase.WRITING
-        self.deadline = self.clock.now + self.params.client_timeout
+        self.deadline = self.clock.now + (self.params.client_timeout if patience is None else patience)
         data = b"".join(self._out)
         self._out.clear()
         await self.transport.send_all(data)
 
-    async def _finish(self, reply: Reply) -> None:
+    async def _finish(self, reply: Reply, patience: float | None = None) -> None:
         """Send the last replies; let a client that is still sending read them before the connection is reset."""
         if reply.disconnect is Disconnect.FOLLOW_WITH_421 and reply.code != 421:
             self._out.append(f"421 {self.params.hostname} disconnecting due to previous error\r\n".encode())
-        await self._flush()
+        await self._flush(patience)
         if self.receiver.pending or self.mode is not read_command:
             self.phase = Phase.WRITING
             self.deadline = self.clock.now + FAREWELL
@@ -406,10 +470,9 @@ class Session:
         if self.phase is Phase.READING:
             hostname = self.params.hostname
             reply = replies.shutting_down(hostname) if self.endpoint.stopping else replies.idle_too_long(hostname)
-            await self._answer(reply)
-            await self._finish(reply)
+            await self._finish(await self._accounted(reply), FAREWELL)
         elif self.phase is Phase.WORKING:
-            await self._answer(Reply(451, f"4.4.5 data_processing_timeout exceeded ({self.stage})"))
+            await self._settle(Reply(451, f"4.4.5 data_processing_timeout exceeded ({self.stage})"))
             await self._converse()
 
 

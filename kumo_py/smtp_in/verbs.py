@@ -15,16 +15,16 @@ from kumo_py.smtp_in.tls import starttls
 from kumo_py.smtp_in.xclient import xclient
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from kumo_py.smtp_in.replies import Reply
-    from kumo_py.smtp_in.session import Session
+    from kumo_py.smtp_in.session import Answer, Session
 
-Answer: TypeAlias = "Callable[[Session, Command], Awaitable[Reply | None]]"
+Verb: TypeAlias = "Callable[[Session, Command], Answer]"
 
 
-async def read_command(session: Session) -> Reply | None:
-    """The mode of a session most of the time. Raises CommandError, Rejection, PolicyError."""
+def read_command(session: Session) -> Answer:
+    """The mode of a session most of the time. Raises CommandError."""
     line = session.receiver.next_line(session.params.line_length_hard_limit)
     if line is None:
         return None
@@ -33,17 +33,14 @@ async def read_command(session: Session) -> Reply | None:
         return replies.LINE_TOO_LONG
     session.line = line
     command = parse_command(line)
-    return await VERBS[command.verb](session, command)
+    return VERBS[command.verb](session, command)
 
 
-def _always(reply: Reply) -> Answer:
-    async def answer(_session: Session, _command: Command) -> Reply:
-        return reply
-
-    return answer
+def _always(reply: Reply) -> Verb:
+    return lambda _session, _command: reply
 
 
-VERBS: Mapping[str, Answer] = {
+VERBS: Mapping[str, Verb] = {
     "AUTH": auth,
     "BDAT": bdat,
     "DATA": data,

@@ -13,16 +13,20 @@ from kumo_py.smtp_in.replies import Reply
 
 if TYPE_CHECKING:
     from kumo_py.proto.command import Command
-    from kumo_py.smtp_in.session import Session
+    from kumo_py.proto.xclient import XclientEndpoints
+    from kumo_py.smtp_in.session import Answer, Session
 
 
-async def xclient(session: Session, command: Command) -> Reply:
-    """Answers with the banner; the options are those for the new addresses."""
+def xclient(session: Session, command: Command) -> Answer:
     if not session.params.allow_xclient:
         return replies.XCLIENT_DENIED
     if session.transaction is not None:
         return replies.XCLIENT_IN_TRANSACTION
-    ends = xclient_endpoints(command.params)
+    return _believe(session, xclient_endpoints(command.params))
+
+
+async def _believe(session: Session, ends: XclientEndpoints) -> Reply:
+    """Answers with the banner; the options are those for the new addresses."""
     session.set_addresses(
         _changed(session.local, session.local_ip, ends.destaddr, ends.destport),
         _changed(session.peer, session.peer_ip, ends.addr, ends.port),
