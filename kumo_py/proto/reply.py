@@ -135,6 +135,28 @@ class ReplyReader(ByteBuffer):
         super().discard()
         self._lines = []
 
+    def go_ahead(self, count: int) -> bool | None:
+        """Take `count` replies 250 and one 354, each of one line, if they are all there.
+
+        False if what is there begins otherwise; None if it may still become that: feed more.
+        """
+        buffer, position = self._buffer, self._position
+        if self._lines:
+            return False
+        for _ in range(count):
+            if not buffer.startswith(b"250 ", position):
+                return None if b"250 ".startswith(buffer[position:]) else False
+            position = buffer.find(b"\r\n", position) + 2
+            if position == 1:
+                return None if len(buffer) - self._position <= count * self._max_line else False
+        if not buffer.startswith(b"354 ", position):
+            return None if b"354 ".startswith(buffer[position:]) else False
+        position = buffer.find(b"\r\n", position) + 2
+        if position == 1:
+            return None if len(buffer) - self._position <= (count + 1) * self._max_line else False
+        self._position = self._searched = position
+        return True
+
     def next(self, command: str | None = None) -> Response | None:
         """The next reply, as an answer to `command`, or None: feed more. Raises ReplyError."""
         position = self._position

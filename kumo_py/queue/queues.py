@@ -207,6 +207,7 @@ class Queues:
                 if ticks % 10 == 0:
                     queue.extend_leases(now, LEASE_DURATION)
                 if queue.messages:
+                    queue.wake_for_backlog()
                     if now >= queue.next_refresh:
                         await self._refresh_path(queue)
                     queue.connect_more()

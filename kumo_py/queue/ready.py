@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("kumo_py.queue.ready")
 
+CATCH_UP = 0.01
+"""Seconds that a message may wait for a dispatcher at work before an idle one is woken for it."""
 _LEASE_RETRY = 0.25
 """Seconds after which a denied connection lease or rate is asked for again."""
 
@@ -62,6 +64,7 @@ class ReadyQueue:
         "_idle",
         "_leases",
         "_owner",
+        "_pace",
         "_retry_at",
         "connections",
         "consecutive_failures",
@@ -109,6 +112,8 @@ class ReadyQueue:
         self._idle: list[_Idler] = []
         self._leases: set[Lease] = set()
         self._retry_at = 0.0
+        self._pace = 1.0
+        """Seconds that the remote server takes for a message: a moving average."""
 
     # -- messages in and out -----------------------------------------------------------------------
     def insert(self, msg: Message) -> bool:
@@ -118,10 +123,24 @@ class ReadyQueue:
         self.messages.append(msg)
         self._owner.hold(msg)
         if self._idle:
-            self._wake(self._idle.pop(), True)
+            if self._is_behind():
+                self._wake(self._idle.pop(), True)
         elif self._wants_connection():
             self.connect_more()
         return True
+
+    def _is_behind(self) -> bool:
+        """Whether the dispatchers at work need help with what waits.
+
+        Not while they can send it within CATCH_UP seconds: a message that goes with the one before it costs a third
+        of one for which a dispatcher is woken.
+        """
+        at_work = self.connections - len(self._idle)
+        return len(self.messages) * self._pace > CATCH_UP * at_work
+
+    def note_pace(self, seconds: float) -> None:
+        """A session reports how long the server took for a message."""
+        self._pace += (seconds - self._pace) * 0.125
 
     def take(self) -> Message | None:
         """The next message; the caller owns it now."""
@@ -174,6 +193,11 @@ class ReadyQueue:
 
     def _wake(self, idler: _Idler, value: bool) -> None:
         trio.lowlevel.reschedule(idler.task, outcome.Value(value))
+
+    def wake_for_backlog(self) -> None:
+        """Called once a second: the dispatchers at work may be slower than they were."""
+        for _ in range(min(len(self.messages), len(self._idle))):
+            self._wake(self._idle.pop(), True)
 
     def close_idle(self, now: float, *, all_of_them: bool = False) -> None:
         """Let go of the dispatchers that have waited for `idle_timeout` (trio time)."""

@@ -111,6 +111,26 @@ class Connection:
         self.deadline = inf
         return response
 
+    async def go_ahead(self, count: int, timeout: float, then_timeout: float) -> bool:
+        """Whether the replies that come next are `count` times 250 and then 354, as they nearly always are.
+
+        They are taken then, all at once. If not, nothing is: `reply` tells how it is, a closed connection included.
+        `timeout` bounds the wait for the first of them, `then_timeout` each further one (seconds).
+        """
+        replies = self._replies
+        while (accepted := replies.go_ahead(count)) is None:
+            self._wait_for("the envelope", timeout)
+            try:
+                data = await self.transport.receive()
+            except OSError:
+                break
+            if not data:
+                break
+            replies.feed(data)
+            timeout = then_timeout
+        self.deadline = inf
+        return accepted is True
+
     async def send(self, parts: list[bytes], what: str, timeout: float) -> None:
         """Write, within `timeout` seconds; the deadline stands until the next reply. Raises PeerClosed."""
         self._wait_for(what, timeout)

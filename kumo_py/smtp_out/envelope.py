@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kumo_py.proto.address import AddressError
 from kumo_py.proto.client import mail_command, rcpt_command
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from kumo_py.message.message import Message
     from kumo_py.queue.config import EgressPath
+
+
+_ACCEPTED: Final = Response(250)
 
 
 class Refused(Exception):
@@ -31,7 +34,7 @@ class Untried(Exception):
 class Envelope:
     """MAIL and RCPT commands of one transaction of a message."""
 
-    __slots__ = ("mail", "msg", "rcpts", "recipients")
+    __slots__ = ("mail", "msg", "rcpts", "recipients", "reset")
 
     def __init__(
         self, msg: Message, recipients: Sequence[str], connection: Connection, path: EgressPath
@@ -39,6 +42,8 @@ class Envelope:
         """Raises Refused when the server lacks what the message needs, or an address has no wire form."""
         self.msg = msg
         self.recipients = recipients
+        self.reset = connection.use_rset
+        """Whether it begins with RSET."""
         extensions = connection.extensions
         eight_bit = not msg.data.isascii()
         utf8 = not (msg.sender.isascii() and all(item.isascii() for item in recipients))
@@ -67,7 +72,7 @@ class Envelope:
 
     def pipelined(self, connection: Connection) -> bytes:
         """All commands in one write; marks the connection as used."""
-        start = b"RSET\r\n" if connection.use_rset else b""
+        start = b"RSET\r\n" if self.reset else b""
         connection.use_rset = True
         if len(self.rcpts) == 1:
             return b"%b%b%bDATA\r\n" % (start, self.mail, self.rcpts[0])
@@ -75,16 +80,18 @@ class Envelope:
 
 
 async def pipelined_replies(
-    connection: Connection, envelope: Envelope, path: EgressPath, *, reset: bool, ahead: bool
+    connection: Connection, envelope: Envelope, path: EgressPath, *, ahead: bool
 ) -> list[Response]:
     """The replies to a pipelined envelope: one for each recipient, some of them 250. Raises Refused.
 
     With `ahead`, a server that closes instead of answering has not tried the message: raises Untried.
     """
-    first = "RSET" if reset else _shown(envelope.mail)
+    reset = envelope.reset
     timeout = path.rset_timeout if reset else path.mail_from_timeout
     try:
-        response = await connection.reply(first, timeout)
+        if await connection.go_ahead(reset + 1 + len(envelope.rcpts), timeout, path.mail_from_timeout):
+            return [_ACCEPTED] * len(envelope.rcpts)
+        response = await connection.reply("RSET" if reset else _shown(envelope.mail), timeout)
     except PeerClosed:
         if ahead:
             raise Untried from None
@@ -114,7 +121,7 @@ async def pipelined_replies(
 
 async def stepwise_replies(connection: Connection, envelope: Envelope, path: EgressPath) -> list[Response]:
     """The same for a server without PIPELINING: command by command. Raises Refused."""
-    if connection.use_rset:
+    if envelope.reset:
         response = await connection.command("RSET", path.rset_timeout)
         if response.code != 250:
             raise Refused([response] * len(envelope.rcpts))

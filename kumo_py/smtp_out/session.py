@@ -249,11 +249,10 @@ class Session:
             envelope = Envelope(msg, recipients, connection, path)
         self._envelope_sent = None
         if pipelining:
-            reset = connection.use_rset
             if not ahead:
                 commands = envelope.pipelined(connection)
                 await connection.send([commands], "MAIL", path.mail_from_timeout)
-            answers = await pipelined_replies(connection, envelope, path, reset=reset, ahead=ahead)
+            answers = await pipelined_replies(connection, envelope, path, ahead=ahead)
         else:
             answers = await stepwise_replies(connection, envelope, path)
         known = msg.dot_lines is not None
@@ -264,7 +263,9 @@ class Session:
             parts.append(following.pipelined(connection))
             self._ahead = following
         await connection.send(parts, "the message", path.data_dot_timeout)
+        sent = trio.current_time()
         final = await connection.reply(".", path.data_dot_timeout)
+        self._ready.note_pace(trio.current_time() - sent)
         if final.code != 250:
             connection.use_rset = True
         return [final if answer.code == 250 else answer for answer in answers]

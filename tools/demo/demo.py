@@ -190,7 +190,8 @@ def main() -> int:
 
 
 def _generate(target: str, options: argparse.Namespace, json_file: Path) -> dict[str, object]:
-    command = [sys.executable, "-m", "traffic_gen", "--target", target, "--json-file", str(json_file)]
+    program = Path(sys.executable).with_name("traffic-gen")
+    command = [str(program), "--target", target, "--json-file", str(json_file)]
     command += ["--message-count", str(options.count), "--body-size", str(options.body_size)]
     command += ["--concurrency", str(options.concurrency), "--keep-going"]
     subprocess.run(command, check=False)
