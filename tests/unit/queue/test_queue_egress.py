@@ -81,7 +81,7 @@ async def test_unspecified_never_asks() -> None:
 async def test_a_pool_with_an_unknown_source_is_refused_with_its_name() -> None:
     policy = ScriptedPolicy({("get_egress_pool", "p"): pool(ghost=1)})
     directory = EgressDirectory(policy, lambda: 0.0)
-    with pytest.raises(PolicyError, match="egress source 'ghost' is not defined.*get_egress_source"):
+    with pytest.raises(PolicyError, match=r"egress source 'ghost' is not defined.*get_egress_source"):
         await directory.pool("p")
 
 
