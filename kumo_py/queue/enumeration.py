@@ -78,8 +78,8 @@ async def _restore(queues: Queues, message_id: bytes) -> bool:
     if wait is None:
         await queues.expire(msg, queue, age)
         return True
-    # It is in the spool already: promotion needs nothing of it in memory.
-    msg.shrink_meta()
+    if msg.meta_saved:
+        msg.shrink_meta()  # promotion needs nothing of it in memory
     msg.due = queues.wall() + wait if wait > 0.0 else 0.0
     await queues.insert_or_wait(msg, queue, (InsertReason.ENUMERATED,))
     return True

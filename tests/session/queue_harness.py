@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from random import Random
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
@@ -22,9 +22,11 @@ from kumo_py.message.message import Message
 from kumo_py.proto.reply import EnhancedCode, Response
 from kumo_py.queue.context import InsertReason
 from kumo_py.queue.queues import Queues
-from kumo_py.queue.ready import ReadyQueue
-from kumo_py.spool import SpoolError
 from kumo_py.spool.messages import MessageSpool
+
+if TYPE_CHECKING:
+    from kumo_py.queue.ready import ReadyQueue
+    from kumo_py.spool import SpoolError
 
 WALL = 1_763_768_000.0
 """Unix time at trio's time 0 of a virtual clock."""
@@ -302,7 +304,7 @@ class Sender:
         self.peak = max(self.peak, self.open)
         try:
             while True:
-                msg = ready.take()
+                msg = None if ready.stopping else ready.take()
                 if msg is None:
                     if not await ready.wait():
                         return

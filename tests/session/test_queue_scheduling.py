@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 from queue_harness import WALL, constant, start_node, start_sender
-from trio.testing import MockClock
 
 from kumo_py.core.duration import Duration
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.limits.spec import ThrottleSpec
-from kumo_py.message.message import Message
 from kumo_py.proto.reply import Response
 from kumo_py.queue.config import EgressPool, QueueConfig
 from kumo_py.queue.context import InsertReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trio.testing import MockClock
+
+    from kumo_py.message.message import Message
 
 TICK = 0.06
 LATER = Response(451, None, "later")
@@ -250,8 +254,9 @@ async def test_expiry_is_judged_by_the_next_attempt(autojump_clock: MockClock, n
     await trio.sleep(1)
     assert node.log.brief == [("TransientFailure", 451), ("Expiration", 551)]
     age = 3700 + int(Random(1).random() * 30 - 15)
-    expected = f"Next delivery time would be 1h {age % 3600 // 60}m {age % 60}s after creation, which exceeds max_age=1h"
-    assert node.log.records[1].content == expected.replace(" 0s", "")
+    wait = f"1h {age % 3600 // 60}m {age % 60}s".replace(" 0s", "")
+    expected = f"Next delivery time would be {wait} after creation, which exceeds max_age=1h"
+    assert node.log.records[1].content == expected
 
 
 async def test_a_message_that_is_only_held_back_expires_by_its_age(
