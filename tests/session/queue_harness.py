@@ -148,6 +148,13 @@ class RecordingLog:
         self._wall = wall
         self.records: list[Record] = []
         self.unwanted: set[str] = set()
+        self._changed = trio.Event()
+
+    async def reach(self, count: int) -> None:
+        """Wait until there are so many records."""
+        while len(self.records) < count:
+            self._changed = trio.Event()
+            await self._changed.wait()
 
     def wants(self, kind: RecordType) -> bool:
         return kind.value not in self.unwanted
@@ -173,6 +180,7 @@ class RecordingLog:
             kind.value, msg.id, tuple(recipients), name, response, context.site, msg.attempts, at, context
         )
         self.records.append(record)
+        self._changed.set()
 
     def of(self, kind: str) -> list[Record]:
         return [record for record in self.records if record.kind == kind]
