@@ -352,13 +352,12 @@ class ConfigObject:
         self.maker = maker
 
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> msgspec.Struct:
-        if (
-            type(raw) is LuaTable
-            and (found := ctx.inspect(raw)) is not None
-            and type(found[1]) is self.struct
-        ):
+        found = ctx.inspect(raw) if type(raw) is LuaTable else None
+        if type(found) is tuple and type(found[1]) is self.struct:
             return found[1]
-        got = shown(raw) if type(raw) is not LuaTable or ctx.inspect(raw) else "a plain table"
+        if type(found) is tuple:
+            raw = found[1]
+        got = "a plain table" if type(raw) is LuaTable else shown(raw)
         raise ValueError(f"must be what {self.maker} returns, got {got}")
 
     def to_lua(self, ctx: LuaContext, value: msgspec.Struct) -> LuaValue:

@@ -16,8 +16,9 @@ local getinfo, getmetatable, sethook = debug.getinfo, debug.getmetatable, debug.
 local create, resume, yield, close = coroutine.create, coroutine.resume, coroutine.yield, coroutine.close
 local isyieldable = coroutine.isyieldable
 local clock, rawget, rawset, select = os.clock, rawget, rawset, select
-local error, pcall, tostring = error, pcall, tostring
+local error, tostring = error, tostring
 local concat, pack, unpack = table.concat, table.pack, table.unpack
+local find, gmatch, traceback = string.find, string.gmatch, debug.traceback
 local setmetatable, pairs, ipairs = setmetatable, pairs, ipairs
 
 -- As in KumoMTA there is no debug library: with it a policy could take the guard off.
@@ -32,16 +33,16 @@ local active          -- the coroutine of the event that runs or waits
 local idle            -- one that has finished its event and may be used again
 local current         -- the handler, or the policy's main chunk
 local since           -- CPU seconds when the guard first saw this run; nil before
-local stopped = false -- the guard has spoken
+local stopped         -- what the guard said when it stopped this run
 
--- "file:line: " of a stack level; of the handler as a whole, when a tail call has wiped out its line.
-local function where(level)
-  local info
+-- "file:line: " of the policy's innermost function; of the handler as a whole, when tail calls have wiped that out.
+local function where()
+  local level, info = 1, nil
   repeat
     level = level + 1
     info = getinfo(level, 'Sl')
-  until not info or info.what ~= 'C' -- such as pcall
-  if info and info.source ~= PRELUDE then
+  until not info or (info.what ~= 'C' and info.source ~= PRELUDE)
+  if info then
     return info.short_src .. ':' .. info.currentline .. ': '
   end
   if current then
@@ -55,34 +56,68 @@ local function where(level)
   return ''
 end
 
--- What Python answered: the values, or an error at the policy's line. Always called as a tail call by a
--- function that the policy called, so that the policy is one level up.
+-- What Python answered: the values, or an error at the policy's line.
 local function check(ok, ...)
   if ok then
     return ...
   end
-  error(where(2) .. tostring((...)), 0)
+  error(where() .. tostring((...)), 0)
 end
 
 -- The guard -------------------------------------------------------------------------------------------------
+-- It sees neither the inside of one C function nor finalizers, where Lua calls no hook.
 local GUARD_INTERVAL = 200000 -- VM instructions: 1 to 10 ms
 local budget = options.cpu_budget
 
-local function guard()
+-- Whether the time is up, by the CPU time since the guard first looked.
+local function time_is_up()
   local now = clock()
-  if not since then
-    since = now
-  elseif stopped or now - since > budget then
-    -- From now on at every instruction, so that no pcall loop outlives it.
-    stopped = true
-    sethook(guard, '', 1)
-    error(where(2) .. 'stopped after ' .. budget .. ' s of CPU time', 0)
+  since = since or now
+  if not stopped and now - since > budget then
+    stopped = where() .. 'stopped after ' .. budget .. ' s of CPU time'
+  end
+  return stopped
+end
+
+local function guard()
+  if time_is_up() then
+    error(stopped, 0)
   end
 end
 
--- Coroutines ------------------------------------------------------------------------------------------------
-local waits = {} -- Python's coroutine functions, as a set
+-- What catches errors looks at the clock after each, so that no loop around a pcall outlives the guard. It covers
+-- two more places where Lua calls no hook: where errors are handled, and at the limit of nested calls. A coroutine
+-- that must stop yields for good where it can: to unwind a deep stack of pcalls takes quadratic time.
+local waits = {} -- what Python awaits when it is yielded, as a set
+local STOP = {}
+waits[STOP] = true
 
+local function caught(ok, ...)
+  if not ok and time_is_up() then
+    if isyieldable() then
+      yield(STOP)
+    end
+    error(stopped, 0)
+  end
+  return ok, ...
+end
+
+local pcall, xpcall = pcall, xpcall
+
+function _G.pcall(...)
+  return caught(pcall(...))
+end
+
+function _G.xpcall(f, handler, ...)
+  return caught(xpcall(f, function(err)
+    if time_is_up() then
+      return err
+    end
+    return handler(err)
+  end, ...))
+end
+
+-- Coroutines ------------------------------------------------------------------------------------------------
 local function new_coroutine(f)
   local co = create(f)
   sethook(co, guard, '', GUARD_INTERVAL)
@@ -95,7 +130,7 @@ local function pass_on(co, ...)
   if ok and tag ~= nil and waits[tag] then
     return pass_on(co, resume(co, yield(select(2, ...))))
   end
-  return ...
+  return caught(...)
 end
 
 local function policy_resume(co, ...)
@@ -108,6 +143,14 @@ local function unwrap(co, ok, ...)
   end
   close(co)
   error((...), 0)
+end
+
+-- What is to be closed is left alone in a coroutine that was stopped: it would run without a guard.
+function coroutine.close(co)
+  if stopped then
+    error(stopped, 0)
+  end
+  return close(co)
 end
 
 coroutine.create = new_coroutine
@@ -162,10 +205,10 @@ local noise = { '^\t' .. PRELUDE:sub(2) .. ':', '^\t%[C%]: in %?', "^\t%[C%]: in
 
 local function trace(co, text)
   local lines = { text }
-  for line in debug.traceback(co):gmatch '[^\n]+' do
+  for line in gmatch(traceback(co), '[^\n]+') do
     local keep = true
     for _, pattern in ipairs(noise) do
-      keep = keep and not line:find(pattern)
+      keep = keep and not find(line, pattern)
     end
     if keep then
       lines[#lines + 1] = line
@@ -179,21 +222,24 @@ end
 
 local function failed(co, err)
   active = nil
+  if stopped then
+    return STOPPED, trace(co, stopped)
+  end
   if getmetatable(err) == Rejection then
     close(co)
     return REJECTED, err.code, err.text, err.mode
   end
   local text = trace(co, describe(err))
   close(co)
-  if stopped or text:find('not enough memory', 1, true) then
-    return STOPPED, text
-  end
-  return FAILED, text
+  return find(text, 'not enough memory', 1, true) and STOPPED or FAILED, text
 end
 
 local function settle(co, ok, tag, ...)
   if not ok then
     return failed(co, tag)
+  end
+  if tag == STOP then
+    return STOPPED, trace(co, stopped)
   end
   if tag ~= DONE then
     return WAIT, tag, ...
@@ -206,7 +252,7 @@ local function settle(co, ok, tag, ...)
 end
 
 local function start(f, ...)
-  since, stopped = nil, false
+  since, stopped = nil, nil
   local co = idle
   if co then
     idle = nil
@@ -245,7 +291,7 @@ end
 local function on(name, f)
   if rawtype(name) ~= 'string' or rawtype(f) ~= 'function' then
     error(
-      where(2)
+      where()
         .. 'kumo.on takes the name of an event and a function, got '
         .. rawtype(name)
         .. ' and '
@@ -256,7 +302,7 @@ local function on(name, f)
   local event = rawget(_G, '_KUMO_CURRENT_EVENT')
   if event and event ~= 'main' then
     error(
-      where(2)
+      where()
         .. "kumo.on('"
         .. name
         .. "') is called in the handler of '"
@@ -273,7 +319,7 @@ local function on(name, f)
       handlers[name] = { f }
     end
   elseif present then
-    error(where(2) .. "the event '" .. name .. "' has a handler already, at " .. place(present), 0)
+    error(where() .. "the event '" .. name .. "' has a handler already, at " .. place(present), 0)
   else
     handlers[name] = f
   end
@@ -315,7 +361,7 @@ local function strict(owner, names)
   return setmetatable(names, {
     __metatable = false,
     __index = function(_, name)
-      error(where(2) .. py.unknown(owner, tostring(name)), 0)
+      error(where() .. py.unknown(owner, tostring(name)), 0)
     end,
   })
 end
@@ -332,7 +378,7 @@ local function async(f, name)
   return function(...)
     if not isyieldable() then
       error(
-        where(2)
+        where()
           .. name
           .. ' has to wait, which Lua forbids here: inside a callback of sort, gsub and the like,'
           .. ' and while a required module loads',

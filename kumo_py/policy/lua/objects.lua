@@ -52,7 +52,7 @@ function Address:__index(key)
     self.user, self.domain = user, domain
     return rawget(self, key)
   end
-  error(where(2) .. "an address has user, domain and email, not '" .. tostring(key) .. "'", 0)
+  error(where() .. "an address has user, domain and email, not '" .. tostring(key) .. "'", 0)
 end
 
 function Address:__tostring()
@@ -70,19 +70,19 @@ local header_keys = { user = true, domain = true, email = true, name = true }
 
 function HeaderAddress:__index(key)
   if not header_keys[key] then
-    error(where(2) .. "an address in a header has user, domain, email and name, not '" .. tostring(key) .. "'", 0)
+    error(where() .. "an address in a header has user, domain, email and name, not '" .. tostring(key) .. "'", 0)
   end
 end
 
 function AddressHeader:__index(key)
   if not header_keys[key] then
     error(
-      where(2) .. "an address header has user, domain, email, name and list, not '" .. tostring(key) .. "'",
+      where() .. "an address header has user, domain, email, name and list, not '" .. tostring(key) .. "'",
       0
     )
   end
   if self[2] then
-    error(where(2) .. self[2], 0)
+    error(where() .. self[2], 0)
   end
   return self.list[1][key]
 end
@@ -113,7 +113,7 @@ function TimeDelta:__index(key)
     return floor(self[1] * delta_units[key])
   end
   error(
-    where(2)
+    where()
       .. 'a TimeDelta has seconds, milliseconds, microseconds, nanoseconds and human, not '
       .. tostring(key),
     0
@@ -126,7 +126,7 @@ end
 
 local function seconds_of(value)
   if getmetatable(value) ~= TimeDelta then
-    error(where(3) .. 'a TimeDelta can be added to, subtracted from and compared with another one only', 0)
+    error(where() .. 'a TimeDelta can be added to, subtracted from and compared with another one only', 0)
   end
   return value[1]
 end
@@ -169,7 +169,7 @@ end
 
 function Config:__newindex(key)
   error(
-    where(2) .. "a finished configuration cannot be changed: give '" .. tostring(key) .. "' to the function that makes it",
+    where() .. "a finished configuration cannot be changed: give '" .. tostring(key) .. "' to the function that makes it",
     0
   )
 end
@@ -202,14 +202,14 @@ local modes = { If421 = true, FollowWith421 = true, ForceDisconnect = true }
 local function rejection(name, code, text, mode)
   local kind = rawtype(text)
   if math_type(code) ~= 'integer' or code < 200 or code > 599 then
-    error(where(3) .. name .. ': the code must be an integer from 200 to 599, got ' .. tostring(code), 0)
+    error(where() .. name .. ': the code must be an integer from 200 to 599, got ' .. tostring(code), 0)
   end
   if kind ~= 'string' and kind ~= 'number' then
-    error(where(3) .. name .. ': the message must be a string, got ' .. kind, 0)
+    error(where() .. name .. ': the message must be a string, got ' .. kind, 0)
   end
   if not modes[mode] then
     error(
-      where(3) .. name .. ": the mode must be 'If421', 'FollowWith421' or 'ForceDisconnect', got " .. tostring(mode),
+      where() .. name .. ": the mode must be 'If421', 'FollowWith421' or 'ForceDisconnect', got " .. tostring(mode),
       0
     )
   end
@@ -232,7 +232,7 @@ for _, level in ipairs { 'error', 'warn', 'info', 'debug' } do
     for n = 1, select('#', ...) do
       parts[n] = tostring((select(n, ...)))
     end
-    py.diagnostic(level, where(2) .. concat(parts, ' '))
+    py.diagnostic(level, where() .. concat(parts, ' '))
   end
 end
 
@@ -274,11 +274,11 @@ function export.content_method(kind, name, f)
     local obj = rawtype(self) == 'table' and self[1]
     if py.lacks_content(obj) then
       if not isyieldable() then
-        error(where(2) .. 'msg:' .. name .. ' must read the spool, which has to wait: Lua forbids that here', 0)
+        error(where() .. 'msg:' .. name .. ' must read the spool, which has to wait: Lua forbids that here', 0)
       end
       local ok, message = yield(load_message, obj)
       if not ok then
-        error(where(2) .. message, 0)
+        error(where() .. message, 0)
       end
     end
     return check(f(obj, ...))

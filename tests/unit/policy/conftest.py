@@ -1,60 +1,21 @@
-"""A policy from text, and a node that only remembers what it was asked."""
+"""A policy from text, its host, and a message."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from policy_host import RecordingHost
 
 from kumo_py.message.message import Message
-from kumo_py.policy.context import Limits
-from kumo_py.policy.runtime import LuaPolicy
+from kumo_py.policy import LuaPolicy
 
-SPOOLED = b"Subject: from the spool\r\n\r\nbody\r\n"
+if TYPE_CHECKING:
+    from policy_host import MakePolicy
 
-
-class RecordingHost:
-    """Every call as (name, argument)."""
-
-    hostname = "mx.example.com"
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, Any]] = []
-
-    def named(self, name: str) -> list[Any]:
-        return [argument for called, argument in self.calls if called == name]
-
-    async def start_esmtp_listener(self, params: Any) -> None:
-        await trio.lowlevel.checkpoint()
-        self.calls.append(("start_esmtp_listener", params))
-
-    async def start_http_listener(self, params: Any) -> None:
-        self.calls.append(("start_http_listener", params))
-
-    async def define_spool(self, config: Any) -> None:
-        self.calls.append(("define_spool", config))
-
-    async def configure_local_logs(self, config: Any) -> None:
-        self.calls.append(("configure_local_logs", config))
-
-    def configure_resolver(self, config: Any) -> None:
-        self.calls.append(("configure_resolver", config))
-
-    async def load_message(self, msg: Message) -> None:
-        await trio.lowlevel.checkpoint()
-        self.calls.append(("load_message", msg.id))
-        if not msg.meta_loaded:
-            msg.sender, msg.recipients, msg.meta = "from@spool.example", ("to@spool.example",), {}
-        msg.load_data(SPOOLED)
-
-    def diagnostic(self, level: str, text: str) -> None:
-        self.calls.append((level, text))
-
-    def set_diagnostic_filter(self, directives: str) -> None:
-        self.calls.append(("filter", directives))
+    from kumo_py.policy.context import Limits
 
 
 @pytest.fixture
@@ -63,7 +24,7 @@ def host() -> RecordingHost:
 
 
 @pytest.fixture
-def policy(tmp_path: Path, host: RecordingHost, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LuaPolicy]:
+def policy(tmp_path: Path, host: RecordingHost, monkeypatch: pytest.MonkeyPatch) -> MakePolicy:
     """Make a policy of Lua text; it is called policy.lua in errors. Line 1 is `local kumo = …`."""
     monkeypatch.chdir(tmp_path)
 

@@ -1,0 +1,63 @@
+"""A node that only remembers what its policy asked of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import trio
+
+if TYPE_CHECKING:
+    from kumo_py.message.message import Message
+    from kumo_py.policy import LuaPolicy
+    from kumo_py.policy.context import Limits
+
+SPOOLED = b"Subject: from the spool\r\n\r\nbody\r\n"
+
+
+class MakePolicy(Protocol):
+    """Make a policy of Lua text that follows the line `local kumo = …`."""
+
+    def __call__(
+        self, text: str | bytes, *, limits: Limits | None = None, validating: bool = False
+    ) -> LuaPolicy: ...
+
+
+class RecordingHost:
+    """Every call as (name, argument)."""
+
+    hostname = "mx.example.com"
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+
+    def named(self, name: str) -> list[Any]:
+        return [argument for called, argument in self.calls if called == name]
+
+    async def start_esmtp_listener(self, params: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        self.calls.append(("start_esmtp_listener", params))
+
+    async def start_http_listener(self, params: Any) -> None:
+        self.calls.append(("start_http_listener", params))
+
+    async def define_spool(self, config: Any) -> None:
+        self.calls.append(("define_spool", config))
+
+    async def configure_local_logs(self, config: Any) -> None:
+        self.calls.append(("configure_local_logs", config))
+
+    def configure_resolver(self, config: Any) -> None:
+        self.calls.append(("configure_resolver", config))
+
+    async def load_message(self, msg: Message) -> None:
+        await trio.lowlevel.checkpoint()
+        self.calls.append(("load_message", msg.id))
+        if not msg.meta_loaded:
+            msg.sender, msg.recipients, msg.meta = "from@spool.example", ("to@spool.example",), {}
+        msg.load_data(SPOOLED)
+
+    def diagnostic(self, level: str, text: str) -> None:
+        self.calls.append((level, text))
+
+    def set_diagnostic_filter(self, directives: str) -> None:
+        self.calls.append(("filter", directives))
