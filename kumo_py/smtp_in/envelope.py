@@ -115,7 +115,7 @@ def _judge_mail_params(session: Session, params: Params) -> Reply | None:
                 pass
             case "AUTH", str():
                 pass
-            case ("SIZE" | "BODY" | "SMTPUTF8" | "AUTH"), _:
+            case (("SIZE" | "BODY" | "SMTPUTF8" | "AUTH"), _):
                 return Reply(501, f"5.5.4 the value of {name} is not valid")
             case _ if not session.foreign_extensions:
                 return _unknown("MAIL FROM", name)

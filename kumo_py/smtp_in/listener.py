@@ -59,7 +59,9 @@ class Listener:
         """
         host, port = split_host_port(self.params.listen)
         if port is None:
-            raise ValueError(f"listen: '{self.params.listen}' has no port: write 'ip:port', such as '0.0.0.0:25'")
+            raise ValueError(
+                f"listen: '{self.params.listen}' has no port: write 'ip:port', such as '0.0.0.0:25'"
+            )
         try:
             found = socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICHOST
@@ -81,7 +83,9 @@ class Listener:
             listening.setblocking(False)
         except OSError as err:
             listening.close()
-            raise OSError(err.errno, f"cannot listen on {self.params.listen}: {os.strerror(err.errno or 0)}") from err
+            raise OSError(
+                err.errno, f"cannot listen on {self.params.listen}: {os.strerror(err.errno or 0)}"
+            ) from err
         self._socket = listening
         return format_address(listening.getsockname())
 
@@ -117,11 +121,15 @@ class Listener:
         self._accepting.cancel()
         self._working.deadline = min(self._working.deadline, trio.current_time() + grace)
         if self.endpoint is None:
-            if self._socket is not None:
-                self._socket.close()
+            self.close()
             return
         self.endpoint.stop()
         await self._ended.wait()
+
+    def close(self) -> None:
+        """Give the address up without having served."""
+        if self._socket is not None:
+            self._socket.close()
 
     async def _accept(self, listening: socket.socket, sessions: trio.Nursery, poller: Poller) -> None:
         assert self.endpoint is not None
@@ -140,7 +148,9 @@ class Listener:
                 except OSError as err:
                     if err.errno in _EXHAUSTED:
                         if not paused:
-                            log.error("no new connections are accepted for now", error=os.strerror(err.errno or 0))
+                            log.error(
+                                "no new connections are accepted for now", error=os.strerror(err.errno or 0)
+                            )
                         paused = True
                         await trio.sleep(_ACCEPT_PAUSE)
                         break

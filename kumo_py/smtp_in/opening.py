@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def open_session(session: Session) -> Answer:
     """The first mode: before anything is read or sent."""
+    session.read_commands()
     hostname = session.params.hostname
     if session.endpoint.stopping:
         return replies.shutting_down(hostname)

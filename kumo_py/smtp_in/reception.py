@@ -142,7 +142,9 @@ def _batches(session: Session, recipients: Sequence[str]) -> Iterable[Sequence[s
     return by_domain.values()
 
 
-def _split(session: Session, base: Message, batches: Iterable[Sequence[str]], messages: list[Message]) -> None:
+def _split(
+    session: Session, base: Message, batches: Iterable[Sequence[str]], messages: list[Message]
+) -> None:
     """Make a message of each batch; the first of them is the base message."""
     rest = [tuple(batch) for batch in batches]
     if not all(rest):
@@ -152,7 +154,8 @@ def _split(session: Session, base: Message, batches: Iterable[Sequence[str]], me
         return
     data, new_id = base.data, session.services.new_id
     messages.extend(
-        Message(new_id(), base.sender, batch, dict(base.meta), data, dot_lines=base.dot_lines) for batch in rest[1:]
+        Message(new_id(), base.sender, batch, dict(base.meta), data, dot_lines=base.dot_lines)
+        for batch in rest[1:]
     )
     if rest[0] != base.recipients:
         base.set_envelope(base.sender, rest[0])

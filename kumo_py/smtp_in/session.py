@@ -469,7 +469,9 @@ class Session:
             return  # nobody there speaks SMTP yet
         if self.phase is Phase.READING:
             hostname = self.params.hostname
-            reply = replies.shutting_down(hostname) if self.endpoint.stopping else replies.idle_too_long(hostname)
+            reply = (
+                replies.shutting_down(hostname) if self.endpoint.stopping else replies.idle_too_long(hostname)
+            )
             await self._finish(await self._accounted(reply), FAREWELL)
         elif self.phase is Phase.WORKING:
             await self._settle(Reply(451, f"4.4.5 data_processing_timeout exceeded ({self.stage})"))

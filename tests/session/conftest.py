@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from smtp_in_harness import Node
+from smtp_in_harness import MakeNode, Node
 
-MakeNode = Callable[..., Node]
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from smtp_in_harness import DATE, HOST
+from smtp_in_harness import DATE, HOST, Client, MakeNode
 
 BODY = b"Subject: x\r\n\r\nhello\r\n"
 
 
-async def test_one_message(smtp_node):
+async def test_one_message(smtp_node: MakeNode) -> None:
     node = smtp_node(trace_headers={"supplemental_header": False})
     client = node.connect()
     reply = await client.deliver(BODY)
@@ -16,12 +16,16 @@ async def test_one_message(smtp_node):
     assert reply == f"250 OK ids={message.id.hex()}"
     assert message.sender == "from@a.test"
     assert message.recipients == ("to@b.test",)
-    assert message.data == (
-        b"Received: from client.test (127.0.0.1)\r\n"
-        b"  by mx.test (KumoMTA 192.0.2.1) \r\n"
-        b"  with ESMTP id %b for <to@b.test>;\r\n"
-        b"  %b\r\n" % (message.id.hex().encode(), DATE.encode())
-    ) + BODY
+    assert (
+        message.data
+        == (
+            b"Received: from client.test (127.0.0.1)\r\n"
+            b"  by mx.test (KumoMTA 192.0.2.1) \r\n"
+            b"  with ESMTP id %b for <to@b.test>;\r\n"
+            b"  %b\r\n" % (message.id.hex().encode(), DATE.encode())
+        )
+        + BODY
+    )
     assert node.spool.stored == {message.id: message.data}
     assert node.log.kinds == ["Reception"]
     # The next one on the same connection.
@@ -33,13 +37,13 @@ async def test_one_message(smtp_node):
     assert [msg.sender for msg in node.queues.messages] == ["from@a.test", "second@a.test"]
 
 
-async def test_fed_byte_by_byte(smtp_node):
+async def test_fed_byte_by_byte(smtp_node: MakeNode) -> None:
     node = smtp_node(trace_headers={"supplemental_header": False, "received_header": False})
     client = node.connect()
     await client.reply()
-    for octet in (
-        b"EHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\n..dot\r\n.\r\nQUIT\r\n"
-    ):
+    for (
+        octet
+    ) in b"EHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\n..dot\r\n.\r\nQUIT\r\n":
         await client.send(bytes([octet]))
     codes = await client.codes(6)
     assert codes == ["250", "250", "250", "354", "250", "221"]
@@ -47,7 +51,7 @@ async def test_fed_byte_by_byte(smtp_node):
     assert node.message.dot_lines is True
 
 
-async def test_whole_session_in_one_segment_gets_two_sends(smtp_node):
+async def test_whole_session_in_one_segment_gets_two_sends(smtp_node: MakeNode) -> None:
     """Pipelined commands are answered together (RFC 2920), here with the content as well."""
     node = smtp_node()
     client = node.connect()
@@ -57,7 +61,7 @@ async def test_whole_session_in_one_segment_gets_two_sends(smtp_node):
     (session,) = node.endpoint.sessions
     original = session.transport.send_all
 
-    async def spy(data):
+    async def spy(data: bytes) -> None:
         sends.append(data)
         await original(data)
 
@@ -84,7 +88,7 @@ async def test_whole_session_in_one_segment_gets_two_sends(smtp_node):
         (b"a\rb\r\n", "552 5.6.0 message data must use CRLF for line endings"),
     ],
 )
-async def test_refused_content_ends_the_transaction(smtp_node, content, reply):
+async def test_refused_content_ends_the_transaction(smtp_node: MakeNode, content: bytes, reply: str) -> None:
     node = smtp_node(max_message_size=100, line_length_hard_limit=50)
     client = node.connect()
     assert await client.deliver(content) == reply
@@ -97,7 +101,7 @@ async def test_refused_content_ends_the_transaction(smtp_node, content, reply):
 @pytest.mark.parametrize(
     ("mode", "kept"), [("Allow", b"a\nb\rc\r\n.\r\r\n"), ("Fix", b"a\r\nb\r\nc\r\n.\r\n\r\n")]
 )
-async def test_bare_line_ends_allowed_or_fixed(smtp_node, mode, kept):
+async def test_bare_line_ends_allowed_or_fixed(smtp_node: MakeNode, mode: str, kept: bytes) -> None:
     node = smtp_node(
         invalid_line_endings=mode, trace_headers={"supplemental_header": False, "received_header": False}
     )
@@ -106,12 +110,12 @@ async def test_bare_line_ends_allowed_or_fixed(smtp_node, mode, kept):
     assert node.message.data == kept
 
 
-async def test_limit_is_inclusive(smtp_node):
+async def test_limit_is_inclusive(smtp_node: MakeNode) -> None:
     client = smtp_node(max_message_size=len(BODY)).connect()
     assert (await client.deliver(BODY)).startswith("250")
 
 
-async def test_client_leaves_in_the_middle_of_data(smtp_node):
+async def test_client_leaves_in_the_middle_of_data(smtp_node: MakeNode) -> None:
     node = smtp_node()
     client = node.connect()
     await client.start_data()
@@ -123,13 +127,13 @@ async def test_client_leaves_in_the_middle_of_data(smtp_node):
 
 
 # -- BDAT ------------------------------------------------------------------------------------------------
-async def _envelope(client):
+async def _envelope(client: Client) -> None:
     await client.greet()
     await client.command("MAIL FROM:<a@b.test> BODY=8BITMIME")
     await client.command("RCPT TO:<c@d.test>")
 
 
-async def test_bdat_in_chunks(smtp_node):
+async def test_bdat_in_chunks(smtp_node: MakeNode) -> None:
     node = smtp_node(trace_headers={"supplemental_header": False, "received_header": False})
     client = node.connect()
     await _envelope(client)
@@ -145,7 +149,7 @@ async def test_bdat_in_chunks(smtp_node):
     assert node.message.dot_lines is True
 
 
-async def test_bdat_without_final_line_end_gets_one(smtp_node):
+async def test_bdat_without_final_line_end_gets_one(smtp_node: MakeNode) -> None:
     node = smtp_node(trace_headers={"supplemental_header": False, "received_header": False})
     client = node.connect()
     await _envelope(client)
@@ -154,7 +158,7 @@ async def test_bdat_without_final_line_end_gets_one(smtp_node):
     assert node.message.data == b"x:y\r\n"
 
 
-async def test_chunk_of_a_refused_bdat_is_no_command(smtp_node):
+async def test_chunk_of_a_refused_bdat_is_no_command(smtp_node: MakeNode) -> None:
     node = smtp_node()
     client = node.connect()
     await client.greet()
@@ -171,7 +175,7 @@ async def test_chunk_of_a_refused_bdat_is_no_command(smtp_node):
     ]
 
 
-async def test_bdat_too_big(smtp_node):
+async def test_bdat_too_big(smtp_node: MakeNode) -> None:
     client = smtp_node(max_message_size=10).connect()
     await _envelope(client)
     await client.send(b"BDAT 6\r\n123456BDAT 6\r\n123456BDAT 2 LAST\r\n12NOOP\r\n")
@@ -183,7 +187,7 @@ async def test_bdat_too_big(smtp_node):
     ]
 
 
-async def test_data_after_bdat(smtp_node):
+async def test_data_after_bdat(smtp_node: MakeNode) -> None:
     client = smtp_node().connect()
     await _envelope(client)
     await client.send(b"BDAT 2\r\n\r\nDATA\r\n")
@@ -196,7 +200,7 @@ async def test_data_after_bdat(smtp_node):
 
 
 @pytest.mark.parametrize("line", ["BDAT", "BDAT x", "BDAT -1", "BDAT 1 2", "BDAT 1 LAST x"])
-async def test_bdat_syntax(smtp_node, line):
+async def test_bdat_syntax(smtp_node: MakeNode, line: str) -> None:
     client = smtp_node().connect()
     await _envelope(client)
     assert await client.command(line) == "501 Syntax error in command or arguments"
@@ -206,13 +210,18 @@ async def test_bdat_syntax(smtp_node, line):
 @pytest.mark.parametrize(
     ("hello", "mail", "wanted"),
     [
-        ("EHLO c.test", "MAIL FROM:<a@b.test>", b"from c.test (127.0.0.1)\r\n  by %b (KumoMTA 192.0.2.1) \r\n  with ESMTP id"),
+        (
+            "EHLO c.test",
+            "MAIL FROM:<a@b.test>",
+            b"from c.test (127.0.0.1)\r\n  by %b (KumoMTA 192.0.2.1) \r\n",
+        ),
+        ("EHLO c.test", "MAIL FROM:<a@b.test>", b"  with ESMTP id"),
         ("HELO c.test", "MAIL FROM:<a@b.test>", b"with SMTP id"),
         (None, "MAIL FROM:<a@b.test>", b"from unspecified (127.0.0.1)"),
         ("EHLO c.test", "MAIL FROM:<a@b.test> SMTPUTF8", b"with UTF8SMTP id"),
     ],
-)  # fmt: skip
-async def test_received_header(smtp_node, hello, mail, wanted):
+)
+async def test_received_header(smtp_node: MakeNode, hello: str, mail: str, wanted: bytes) -> None:
     node = smtp_node()
     client = node.connect()
     await client.reply()
@@ -224,7 +233,7 @@ async def test_received_header(smtp_node, hello, mail, wanted):
     assert wanted.replace(b"%b", HOST.encode()) in node.message.data
 
 
-async def test_overlong_recipient_does_not_make_an_overlong_received_line(smtp_node):
+async def test_overlong_recipient_does_not_make_an_overlong_received_line(smtp_node: MakeNode) -> None:
     node = smtp_node()
     await node.connect().deliver(BODY, "x" * 900 + "@d.test")
     assert max(len(line) for line in node.message.data.split(b"\r\n")) < 998

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
-from smtp_in_harness import HOST
+from smtp_in_harness import HOST, MakeNode
 
 from kumo_py.core.cidr import CidrSet
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.smtp_in.params import ListenerDomain
+
+if TYPE_CHECKING:
+    from kumo_py.message.connection import ConnectionMeta
 
 OUTSIDER = "203.0.113.9:7777"
 
@@ -32,7 +37,7 @@ OUTSIDER = "203.0.113.9:7777"
         ("MAIL FROM:<jörg@b.test>", "250 2.1.0 OK"),  # KumoMTA does not insist on SMTPUTF8 either
     ],
 )
-async def test_mail(smtp_node, line, reply):
+async def test_mail(smtp_node: MakeNode, line: str, reply: str) -> None:
     client = smtp_node(max_message_size=1000).connect()
     await client.greet()
     assert await client.command(line) == reply
@@ -40,7 +45,7 @@ async def test_mail(smtp_node, line, reply):
     assert follows == ("250 2.1.5 OK" if reply[0] == "2" else "503 5.5.0 MAIL FROM must be issued first")
 
 
-async def test_second_mail_is_refused_until_reset(smtp_node):
+async def test_second_mail_is_refused_until_reset(smtp_node: MakeNode) -> None:
     client = smtp_node().connect()
     await client.greet()
     assert await client.commands(
@@ -53,7 +58,7 @@ async def test_second_mail_is_refused_until_reset(smtp_node):
     ]
 
 
-async def test_mail_needs_no_ehlo(smtp_node):
+async def test_mail_needs_no_ehlo(smtp_node: MakeNode) -> None:
     client = smtp_node().connect()
     await client.reply()
     assert await client.command("MAIL FROM:<a@b.test>") == "250 2.1.0 OK"
@@ -71,14 +76,14 @@ async def test_mail_needs_no_ehlo(smtp_node):
         ("DATA", "503 5.5.0 RCPT TO must be issued first"),
     ],
 )
-async def test_rcpt(smtp_node, line, reply):
+async def test_rcpt(smtp_node: MakeNode, line: str, reply: str) -> None:
     client = smtp_node().connect()
     await client.greet()
     await client.command("MAIL FROM:<a@b.test>")
     assert await client.command(line) == reply
 
 
-async def test_data_and_rcpt_without_mail(smtp_node):
+async def test_data_and_rcpt_without_mail(smtp_node: MakeNode) -> None:
     client = smtp_node().connect()
     await client.greet()
     assert await client.commands("RCPT TO:<c@d.test>", "DATA") == [
@@ -87,8 +92,8 @@ async def test_data_and_rcpt_without_mail(smtp_node):
     ]
 
 
-async def test_events_see_addresses_and_can_reject(smtp_node):
-    def refuse_x(address, meta):
+async def test_events_see_addresses_and_can_reject(smtp_node: MakeNode) -> None:
+    def refuse_x(address: str, meta: ConnectionMeta) -> None:
         if address.startswith("x"):
             raise Rejection(550, "5.1.1 no such user")
 
@@ -124,7 +129,7 @@ async def test_events_see_addresses_and_can_reject(smtp_node):
     assert node.endpoint.counters.rejections == 3
 
 
-async def test_recipients_per_message(smtp_node):
+async def test_recipients_per_message(smtp_node: MakeNode) -> None:
     client = smtp_node(max_recipients_per_message=2).connect()
     await client.greet()
     await client.command("MAIL FROM:<a@b.test>")
@@ -135,7 +140,7 @@ async def test_recipients_per_message(smtp_node):
     ]
 
 
-async def test_recipients_per_connection(smtp_node):
+async def test_recipients_per_connection(smtp_node: MakeNode) -> None:
     node = smtp_node(max_messages_per_connection=2)
     client = node.connect()
     await client.greet()
@@ -147,12 +152,15 @@ async def test_recipients_per_connection(smtp_node):
     ]
     await client.command("RSET")
     await client.command("MAIL FROM:<a@b.test>")
-    assert await client.command("RCPT TO:<c@d.test>") == f"421 4.5.3 {HOST} too many recipients on this connection"
+    assert (
+        await client.command("RCPT TO:<c@d.test>")
+        == f"421 4.5.3 {HOST} too many recipients on this connection"
+    )
     assert await client.closed() == b""
 
 
-async def test_a_rejected_recipient_counts_for_the_connection(smtp_node):
-    def refuse(address, meta):
+async def test_a_rejected_recipient_counts_for_the_connection(smtp_node: MakeNode) -> None:
+    def refuse(address: str, meta: ConnectionMeta) -> None:
         raise Rejection(550, "no")
 
     client = smtp_node({"smtp_server_rcpt_to": refuse}, max_messages_per_connection=1).connect()
@@ -163,7 +171,7 @@ async def test_a_rejected_recipient_counts_for_the_connection(smtp_node):
 
 
 # -- relaying ------------------------------------------------------------------------------------------
-async def test_strangers_may_not_relay(smtp_node):
+async def test_strangers_may_not_relay(smtp_node: MakeNode) -> None:
     node = smtp_node()
     client = node.connect(OUTSIDER)
     await client.greet()
@@ -171,7 +179,7 @@ async def test_strangers_may_not_relay(smtp_node):
     assert await client.command("RCPT TO:<c@d.test>") == f"550 5.7.1 relaying not permitted for {OUTSIDER}"
 
 
-async def test_relay_hosts(smtp_node):
+async def test_relay_hosts(smtp_node: MakeNode) -> None:
     node = smtp_node(relay_hosts=["203.0.113.0/24"])
     for peer, code in ((OUTSIDER, "250"), ("[2001:db8::1]:25", "550"), ("127.0.0.1:9", "550")):
         client = node.connect(peer)
@@ -191,7 +199,7 @@ async def test_relay_hosts(smtp_node):
         ("a@elsewhere.test", "c@feedback.test", "250"),  # log_arf
     ],
 )
-async def test_listener_domains(smtp_node, sender, recipient, code):
+async def test_listener_domains(smtp_node: MakeNode, sender: str, recipient: str, code: str) -> None:
     domains = {
         "in.test": ListenerDomain(relay_to=True),
         "ours.test": ListenerDomain(relay_from=CidrSet(["203.0.113.0/24"])),
@@ -209,7 +217,7 @@ async def test_listener_domains(smtp_node, sender, recipient, code):
     ]
 
 
-async def test_listener_domain_is_asked_once_per_session(smtp_node):
+async def test_listener_domain_is_asked_once_per_session(smtp_node: MakeNode) -> None:
     node = smtp_node({"get_listener_domain": lambda *args: ListenerDomain(relay_to=True)})
     client = node.connect(OUTSIDER)
     await client.deliver(b"x: y\r\n\r\n", "c@d.test", "e@d.test")
@@ -223,8 +231,10 @@ async def test_listener_domain_is_asked_once_per_session(smtp_node):
 
 
 @pytest.mark.parametrize("error", [Rejection(550, "no"), PolicyError("policy.lua:1: oops"), KeyError("x")])
-async def test_failing_get_listener_domain_is_421_even_for_a_rejection(smtp_node, error):
-    def fail(*args):
+async def test_failing_get_listener_domain_is_421_even_for_a_rejection(
+    smtp_node: MakeNode, error: Any
+) -> None:
+    def fail(*args: Any) -> None:
         raise error
 
     client = smtp_node({"get_listener_domain": fail}).connect()
@@ -256,7 +266,7 @@ OPEN_RELAY_FORMS = [
 
 @pytest.mark.parametrize("sender", ["", "spam@d.test", "root@relay.test", "root@[192.0.2.1]", "root"])
 @pytest.mark.parametrize("recipient", OPEN_RELAY_FORMS)
-async def test_no_open_relay(smtp_node, sender, recipient):
+async def test_no_open_relay(smtp_node: MakeNode, sender: str, recipient: str) -> None:
     """What nmap's smtp-open-relay tries, against a host that takes mail for one other domain only."""
     domains = {"local.test": ListenerDomain(relay_to=True)}
     node = smtp_node({"get_listener_domain": lambda domain, *_: domains.get(domain)})
@@ -270,11 +280,10 @@ async def test_no_open_relay(smtp_node, sender, recipient):
 
 
 @pytest.mark.parametrize("recipient", ["u%d.test@local.test", "d.test!u@local.test", '"u@d.test"@local.test'])
-async def test_source_routes_in_local_parts_are_no_routes(smtp_node, recipient):
+async def test_source_routes_in_local_parts_are_no_routes(smtp_node: MakeNode, recipient: str) -> None:
     """They are accepted for our own domain, and stay in it: the domain after the last @ decides."""
     domains = {"local.test": ListenerDomain(relay_to=True)}
     node = smtp_node({"get_listener_domain": lambda domain, *_: domains.get(domain)})
     client = node.connect(OUTSIDER)
     assert (await client.deliver(b"x: y\r\n\r\n", recipient)).startswith("250 OK ids=")
     assert [queue for _, queue in node.queues.inserted] == ["local.test"]
-

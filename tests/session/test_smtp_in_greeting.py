@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
-from smtp_in_harness import HOST
+from smtp_in_harness import HOST, MakeNode
 
 from kumo_py.core.policy import Disconnect, PolicyError, Rejection
 from kumo_py.smtp_in.params import ListenerOverrides
 
+if TYPE_CHECKING:
+    from kumo_py.message.connection import ConnectionMeta
 
-async def test_banner_names_host_and_banner_text(smtp_node):
+
+async def test_banner_names_host_and_banner_text(smtp_node: MakeNode) -> None:
     client = smtp_node(hostname="mail.example", banner="Welcome").connect()
     assert await client.reply() == "220 mail.example Welcome"
 
 
-async def test_ehlo_offers_what_we_do(smtp_node):
+async def test_ehlo_offers_what_we_do(smtp_node: MakeNode) -> None:
     client = smtp_node(max_message_size=1000).connect()
     assert await client.reply() == f"220 {HOST} KumoMTA"
     reply = await client.command("EHLO client.test")
@@ -24,19 +29,19 @@ async def test_ehlo_offers_what_we_do(smtp_node):
     )
 
 
-async def test_ehlo_offers_xclient_to_those_who_may(smtp_node):
+async def test_ehlo_offers_xclient_to_those_who_may(smtp_node: MakeNode) -> None:
     client = smtp_node(allow_xclient=True).connect()
     assert "XCLIENT ADDR PORT DESTADDR DESTPORT" in (await client.greet()).split("\n")
 
 
-async def test_helo(smtp_node):
+async def test_helo(smtp_node: MakeNode) -> None:
     node = smtp_node()
     client = node.connect()
     await client.reply()
     assert await client.command("HELO client.test") == "250 Hello client.test!"
 
 
-async def test_policy_replaces_extensions_and_helo_passes_none(smtp_node):
+async def test_policy_replaces_extensions_and_helo_passes_none(smtp_node: MakeNode) -> None:
     node = smtp_node({"smtp_server_ehlo": lambda domain, meta, extensions=None: ["PIPELINING", "DSN"]})
     client = node.connect()
     assert await client.greet() == f"250 {HOST} Aloha client.test\nPIPELINING\nDSN"
@@ -46,8 +51,8 @@ async def test_policy_replaces_extensions_and_helo_passes_none(smtp_node):
     assert (await client.command("MAIL FROM:<a@b.test> RET=HDRS ENVID=1")).startswith("250")
 
 
-async def test_rejected_ehlo_leaves_the_session_open(smtp_node):
-    def reject(domain, meta, extensions=None):
+async def test_rejected_ehlo_leaves_the_session_open(smtp_node: MakeNode) -> None:
+    def reject(domain: str, meta: ConnectionMeta, extensions: list[str] | None = None) -> None:
         raise Rejection(550, "5.7.1 not you")
 
     node = smtp_node({"smtp_server_ehlo": reject})
@@ -57,7 +62,7 @@ async def test_rejected_ehlo_leaves_the_session_open(smtp_node):
     assert node.rejections == [(None, None, 550, "EHLO client.test")]
 
 
-async def test_ehlo_resets_the_transaction(smtp_node):
+async def test_ehlo_resets_the_transaction(smtp_node: MakeNode) -> None:
     client = smtp_node().connect()
     await client.greet()
     await client.command("MAIL FROM:<a@b.test>")
@@ -84,27 +89,27 @@ async def test_ehlo_resets_the_transaction(smtp_node):
         ("XCLIENT ADDR=1.2.3.4", "550 insufficient authorization"),
     ],
 )
-async def test_small_verbs(smtp_node, command, reply):
+async def test_small_verbs(smtp_node: MakeNode, command: str, reply: str) -> None:
     client = smtp_node().connect()
     await client.greet()
     assert await client.command(command) == reply
     assert await client.command("NOOP") == "250 the goggles do nothing"
 
 
-async def test_quit_closes(smtp_node):
+async def test_quit_closes(smtp_node: MakeNode) -> None:
     client = smtp_node().connect()
     await client.greet()
     assert await client.command("QUIT") == "221 So long, and thanks for all the fish!"
     assert await client.closed() == b""
 
 
-async def test_bare_lf_does_not_end_a_command(smtp_node):
+async def test_bare_lf_does_not_end_a_command(smtp_node: MakeNode) -> None:
     client = smtp_node().connect()
     await client.greet()
     assert (await client.command(b"NOOP\nMAIL FROM:<a@b.test>")).startswith("501")
 
 
-async def test_refused_before_any_policy_runs(smtp_node):
+async def test_refused_before_any_policy_runs(smtp_node: MakeNode) -> None:
     node = smtp_node({"smtp_server_connection_accepted": lambda meta: None})
     node.refusal = "disk is too full. Try later"
     client = node.connect()
@@ -115,8 +120,8 @@ async def test_refused_before_any_policy_runs(smtp_node):
     assert node.endpoint.counters.denied == 1
 
 
-async def test_rejected_connection_is_closed_whatever_the_code(smtp_node):
-    def reject(meta):
+async def test_rejected_connection_is_closed_whatever_the_code(smtp_node: MakeNode) -> None:
+    def reject(meta: ConnectionMeta) -> None:
         raise Rejection(554, "5.7.1 no service")
 
     node = smtp_node({"smtp_server_connection_accepted": reject})
@@ -126,7 +131,7 @@ async def test_rejected_connection_is_closed_whatever_the_code(smtp_node):
     assert node.rejections == [(None, None, 554, None)]
 
 
-async def test_connection_metadata_at_accept(smtp_node):
+async def test_connection_metadata_at_accept(smtp_node: MakeNode) -> None:
     seen = {}
     node = smtp_node(
         {"smtp_server_connection_accepted": lambda meta: seen.update(meta.values)}, meta={"site": "one"}
@@ -141,8 +146,8 @@ async def test_connection_metadata_at_accept(smtp_node):
     }
 
 
-async def test_error_in_policy_is_421_and_closes(smtp_node):
-    def fail(domain, meta, extensions=None):
+async def test_error_in_policy_is_421_and_closes(smtp_node: MakeNode) -> None:
+    def fail(domain: str, meta: ConnectionMeta, extensions: list[str] | None = None) -> None:
         raise PolicyError("policy.lua:3: oops")
 
     node = smtp_node({"smtp_server_ehlo": fail})
@@ -161,8 +166,8 @@ async def test_error_in_policy_is_421_and_closes(smtp_node):
         (Disconnect.FOLLOW_WITH_421, 421, b""),
     ],
 )
-async def test_disconnect(smtp_node, disconnect, code, rest):
-    def reject(sender, meta):
+async def test_disconnect(smtp_node: MakeNode, disconnect: Any, code: str, rest: bytes) -> None:
+    def reject(sender: str, meta: ConnectionMeta) -> None:
         raise Rejection(code, "go away", disconnect)
 
     client = smtp_node({"smtp_server_mail_from": reject}).connect()
@@ -171,8 +176,8 @@ async def test_disconnect(smtp_node, disconnect, code, rest):
     assert await client.closed() == rest
 
 
-async def test_rejection_text_with_newlines_is_one_reply(smtp_node):
-    def reject(sender, meta):
+async def test_rejection_text_with_newlines_is_one_reply(smtp_node: MakeNode) -> None:
+    def reject(sender: str, meta: ConnectionMeta) -> None:
         raise Rejection(550, "one\ntwo\r\n250 three")
 
     client = smtp_node({"smtp_server_mail_from": reject}).connect()
@@ -181,8 +186,8 @@ async def test_rejection_text_with_newlines_is_one_reply(smtp_node):
     assert (await client.command("NOOP")).startswith("250")
 
 
-async def test_replies_are_rewritten(smtp_node):
-    def rewrite(status, response, command, meta):
+async def test_replies_are_rewritten(smtp_node: MakeNode) -> None:
+    def rewrite(status: int, response: str, command: str | None, meta: ConnectionMeta) -> Any:
         if status == 250 and command == "NOOP":
             return 251, "nothing was done"
         if status == 502:
@@ -197,8 +202,8 @@ async def test_replies_are_rewritten(smtp_node):
     assert await client.command("RSET") == "250 Reset state"
 
 
-async def test_failure_to_rewrite_changes_nothing(smtp_node):
-    def rewrite(status, response, command, meta):
+async def test_failure_to_rewrite_changes_nothing(smtp_node: MakeNode) -> None:
+    def rewrite(status: int, response: str, command: str | None, meta: ConnectionMeta) -> None:
         raise PolicyError("policy.lua:3: oops")
 
     client = smtp_node({"smtp_server_rewrite_response": rewrite}).connect()
@@ -206,7 +211,7 @@ async def test_failure_to_rewrite_changes_nothing(smtp_node):
     assert await client.command("NOOP") == "250 the goggles do nothing"
 
 
-async def test_dynamic_parameters(smtp_node):
+async def test_dynamic_parameters(smtp_node: MakeNode) -> None:
     node = smtp_node(
         {
             "smtp_server_get_dynamic_parameters": lambda listener, meta: ListenerOverrides(
@@ -222,7 +227,7 @@ async def test_dynamic_parameters(smtp_node):
     assert "SIZE 20971520" in await node.connect().greet()
 
 
-async def test_peer_and_via_overrides(smtp_node):
+async def test_peer_and_via_overrides(smtp_node: MakeNode) -> None:
     node = smtp_node(
         banner="plain",
         peer={"203.0.113.0/24": {"banner": "peer", "meta": {"a": 1}}},

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
-from smtp_in_harness import HOST
+import trio
+from smtp_in_harness import HOST, MakeNode
 
 from kumo_py.core.policy import Rejection
 from kumo_py.proto.proxy import build_v1, build_v2
 
+if TYPE_CHECKING:
+    import trio.testing
 
-async def test_xclient(smtp_node):
+    from kumo_py.message.connection import ConnectionMeta
+
+
+async def test_xclient(smtp_node: MakeNode) -> None:
     node = smtp_node(
         allow_xclient=True,
         relay_hosts=["203.0.113.0/24"],
@@ -46,7 +54,7 @@ async def test_xclient(smtp_node):
         ("ADDR=IPV6:2001:db8::1", f"220 {HOST} KumoMTA"),
     ],
 )
-async def test_xclient_arguments(smtp_node, arguments, reply):
+async def test_xclient_arguments(smtp_node: MakeNode, arguments: str, reply: str) -> None:
     node = smtp_node(allow_xclient=True)
     client = node.connect()
     await client.greet()
@@ -56,8 +64,8 @@ async def test_xclient_arguments(smtp_node, arguments, reply):
     assert session.meta.values["received_from"] == wanted
 
 
-async def test_dynamic_parameters_are_asked_again_and_may_reject(smtp_node):
-    def options(listener, meta):
+async def test_dynamic_parameters_are_asked_again_and_may_reject(smtp_node: MakeNode) -> None:
+    def options(listener: str, meta: ConnectionMeta) -> None:
         if meta.get("received_from") != "127.0.0.1:40000":
             raise Rejection(554, "5.7.1 not for them")
 
@@ -71,7 +79,7 @@ SOURCE, DESTINATION = ("203.0.113.7", 77), ("198.51.100.9", 26)
 
 
 @pytest.mark.parametrize("build", [build_v1, build_v2])
-async def test_proxy_header(smtp_node, build):
+async def test_proxy_header(smtp_node: MakeNode, build: Any) -> None:
     node = smtp_node(require_proxy_protocol=True, relay_hosts=["203.0.113.0/24"])
     client = node.connect()
     # In pieces, and with the first command right behind.
@@ -88,14 +96,16 @@ async def test_proxy_header(smtp_node, build):
     assert (values["orig_received_from"], values["orig_received_via"]) == ("127.0.0.1:40000", "192.0.2.1:25")
 
 
-async def test_proxy_that_names_nobody(smtp_node):
+async def test_proxy_that_names_nobody(smtp_node: MakeNode) -> None:
     client = smtp_node(require_proxy_protocol=True).connect()
     await client.send(b"PROXY UNKNOWN\r\n")
     assert await client.reply() == f"220 {HOST} KumoMTA"
 
 
-@pytest.mark.parametrize("first", [b"EHLO client.test\r\n", b"PROXY nonsense\r\n", b"\r\n\r\n\0\r\nQUIT\nxxxx"])
-async def test_no_proxy_header(smtp_node, first):
+@pytest.mark.parametrize(
+    "first", [b"EHLO client.test\r\n", b"PROXY nonsense\r\n", b"\r\n\r\n\0\r\nQUIT\nxxxx"]
+)
+async def test_no_proxy_header(smtp_node: MakeNode, first: bytes) -> None:
     node = smtp_node(require_proxy_protocol=True)
     client = node.connect()
     await client.send(first)
@@ -103,7 +113,9 @@ async def test_no_proxy_header(smtp_node, first):
     assert node.rejections == []
 
 
-async def test_proxy_header_that_does_not_come(smtp_node, autojump_clock):
+async def test_proxy_header_that_does_not_come(
+    smtp_node: MakeNode, autojump_clock: trio.testing.MockClock
+) -> None:
     client = smtp_node(require_proxy_protocol=True, client_timeout="10s").connect()
     await client.send(b"PROXY ")
     await client.ended.wait()

@@ -5,33 +5,38 @@ from __future__ import annotations
 import base64
 import errno
 import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 import trio.testing
-from smtp_in_harness import HOST
+from smtp_in_harness import HOST, MakeNode, Node
 
 from kumo_py.core.policy import Disconnect, PolicyError, Rejection
 from kumo_py.smtp_in.params import ListenerDomain
 from kumo_py.spool.errors import SpoolError
 
+if TYPE_CHECKING:
+    from kumo_py.message.connection import ConnectionMeta
+    from kumo_py.message.message import Message
+
 TECHNICAL = f"421 4.3.0 {HOST} technical difficulties"
 BODY = b"Subject: x\r\n\r\nhello\r\n"
 
 
-def _fail(error):
-    def handler(*_args):
+def _fail(error: Exception) -> Any:
+    def handler(*_args: Any) -> None:
         raise error
 
     return handler
 
 
-def _nothing_left(node):
+def _nothing_left(node: Node) -> Any:
     return node.queues.inserted == [] and node.spool.stored == {} and node.log.records == []
 
 
 # -- events ----------------------------------------------------------------------------------------------
-async def test_order_of_events(smtp_node):
+async def test_order_of_events(smtp_node: MakeNode) -> None:
     names = [
         "smtp_server_get_dynamic_parameters",
         "smtp_server_connection_accepted",
@@ -45,15 +50,18 @@ async def test_order_of_events(smtp_node):
     ]
     node = smtp_node({name: lambda *args: None for name in names})
     assert (await node.connect().deliver(BODY)).startswith("250 OK")
-    assert node.policy.events == [
-        *names[:4],
-        "get_listener_domain",  # sender
-        "get_listener_domain",  # recipient
-        *names[5:],
-    ]
+    assert (
+        node.policy.events
+        == [
+            *names[:4],
+            "get_listener_domain",  # sender
+            "get_listener_domain",  # recipient
+            *names[5:],
+        ]
+    )
 
 
-async def test_messages_get_a_copy_of_the_connection_metadata(smtp_node):
+async def test_messages_get_a_copy_of_the_connection_metadata(smtp_node: MakeNode) -> None:
     node = smtp_node({"smtp_server_message_received": lambda msg, meta: meta.values.update(late=1)})
     client = node.connect()
     await client.deliver(BODY)
@@ -66,7 +74,7 @@ async def test_messages_get_a_copy_of_the_connection_metadata(smtp_node):
     }
 
 
-async def test_received_event_runs_between_the_trace_headers(smtp_node):
+async def test_received_event_runs_between_the_trace_headers(smtp_node: MakeNode) -> None:
     starts = []
     node = smtp_node({"smtp_server_message_received": lambda msg, meta: starts.append(msg.data[:9])})
     await node.connect().deliver(BODY)
@@ -74,7 +82,7 @@ async def test_received_event_runs_between_the_trace_headers(smtp_node):
     assert node.message.data.startswith(b"X-KumoRef: ")
 
 
-async def test_supplemental_header(smtp_node):
+async def test_supplemental_header(smtp_node: MakeNode) -> None:
     node = smtp_node(
         {"smtp_server_message_received": lambda msg, meta: msg.set_meta("customer", "x" * 100)},
         trace_headers={"header_name": "X-Ref", "include_meta_names": ["customer", "absent"]},
@@ -93,10 +101,10 @@ async def test_supplemental_header(smtp_node):
     }
 
 
-async def test_data_event_sees_all_recipients_without_trace_headers(smtp_node):
+async def test_data_event_sees_all_recipients_without_trace_headers(smtp_node: MakeNode) -> None:
     seen = []
 
-    def on_data(msg, meta):
+    def on_data(msg: Message, meta: ConnectionMeta) -> None:
         seen.append((msg.recipients, msg.data))
         msg.set_meta("tenant", "t1")
 
@@ -118,10 +126,12 @@ async def test_data_event_sees_all_recipients_without_trace_headers(smtp_node):
         (RuntimeError("ours"), TECHNICAL),
     ],
 )
-async def test_one_rejection_refuses_the_transaction(smtp_node, event, error, reply):
+async def test_one_rejection_refuses_the_transaction(
+    smtp_node: MakeNode, event: str, error: Any, reply: str
+) -> None:
     count = 0
 
-    def second_time(*args):
+    def second_time(*args: Any) -> None:
         nonlocal count
         count += 1
         if event != "smtp_server_message_received" or count == 2:
@@ -138,7 +148,7 @@ async def test_one_rejection_refuses_the_transaction(smtp_node, event, error, re
         assert await client.command("MAIL FROM:<a@b.test>") == "250 2.1.0 OK"
 
 
-async def test_disconnect_after_data(smtp_node):
+async def test_disconnect_after_data(smtp_node: MakeNode) -> None:
     node = smtp_node(
         {"smtp_server_message_received": _fail(Rejection(550, "bye", Disconnect.FOLLOW_WITH_421))}
     )
@@ -147,8 +157,8 @@ async def test_disconnect_after_data(smtp_node):
     assert await client.closed() == f"421 {HOST} disconnecting due to previous error\r\n".encode()
 
 
-async def test_what_the_policy_saved_is_removed_when_it_rejects(smtp_node):
-    async def save_and_reject(msg, meta):
+async def test_what_the_policy_saved_is_removed_when_it_rejects(smtp_node: MakeNode) -> None:
+    async def save_and_reject(msg: Message, meta: ConnectionMeta) -> None:
         await node.spool.save(msg)
         raise Rejection(550, "no")
 
@@ -168,7 +178,7 @@ RECIPIENTS = ("a@x.test", "b@Y.test", "c@X.test", "a@x.test")
         ("BatchByDomain", [("a@x.test", "c@X.test", "a@x.test"), ("b@Y.test",)]),
     ],
 )
-async def test_batch_handling(smtp_node, handling, batches):
+async def test_batch_handling(smtp_node: MakeNode, handling: str, batches: Any) -> None:
     node = smtp_node(batch_handling=handling)
     client = node.connect()
     reply = await client.deliver(BODY, *RECIPIENTS)
@@ -184,22 +194,24 @@ async def test_batch_handling(smtp_node, handling, batches):
     assert node.log.kinds == ["Reception"] * len(batches)
 
 
-async def test_policy_splits(smtp_node):
-    node = smtp_node({"smtp_server_split_transaction": lambda msg, meta: [["a@x.test", "b@Y.test"], ["c@X.test"]]})
+async def test_policy_splits(smtp_node: MakeNode) -> None:
+    node = smtp_node(
+        {"smtp_server_split_transaction": lambda msg, meta: [["a@x.test", "b@Y.test"], ["c@X.test"]]}
+    )
     await node.connect().deliver(BODY, *RECIPIENTS)
     assert [msg.recipients for msg in node.queues.messages] == [("a@x.test", "b@Y.test"), ("c@X.test",)]
 
 
 @pytest.mark.parametrize(("batches", "reply"), [([], "550 5.7.1 relaying not permitted"), ([[]], TECHNICAL)])
-async def test_policy_splits_into_nothing(smtp_node, batches, reply):
+async def test_policy_splits_into_nothing(smtp_node: MakeNode, batches: Any, reply: str) -> None:
     node = smtp_node({"smtp_server_split_transaction": lambda msg, meta: batches})
     assert await node.connect().deliver(BODY) == reply
     assert _nothing_left(node)
 
 
 # -- queues ----------------------------------------------------------------------------------------------
-async def test_queue_from_metadata(smtp_node):
-    def route(msg, meta):
+async def test_queue_from_metadata(smtp_node: MakeNode) -> None:
+    def route(msg: Message, meta: ConnectionMeta) -> None:
         msg.update_meta({"tenant": "t", "campaign": "c", "routing_domain": "r.test"})
 
     node = smtp_node({"smtp_server_message_received": route})
@@ -207,13 +219,13 @@ async def test_queue_from_metadata(smtp_node):
     assert [queue for _, queue in node.queues.inserted] == ["c:t@b.test!r.test"]
 
 
-async def test_queue_metadata_must_be_text(smtp_node):
+async def test_queue_metadata_must_be_text(smtp_node: MakeNode) -> None:
     node = smtp_node({"smtp_server_message_received": lambda msg, meta: msg.set_meta("queue", 5)})
     assert await node.connect().deliver(BODY) == TECHNICAL
     assert _nothing_left(node)
 
 
-async def test_null_queue_is_logged_and_dropped(smtp_node):
+async def test_null_queue_is_logged_and_dropped(smtp_node: MakeNode) -> None:
     node = smtp_node({"smtp_server_message_received": lambda msg, meta: msg.set_meta("queue", "null")})
     assert (await node.connect().deliver(BODY)).startswith("250 OK ids=")
     assert node.queues.inserted == []
@@ -222,14 +234,14 @@ async def test_null_queue_is_logged_and_dropped(smtp_node):
 
 
 @pytest.mark.parametrize("error", [Rejection(550, "no"), PolicyError("x"), OSError("dns")])
-async def test_unresolvable_queue_is_421(smtp_node, error):
+async def test_unresolvable_queue_is_421(smtp_node: MakeNode, error: Any) -> None:
     node = smtp_node()
     node.queues.resolve_errors["d.test"] = error
     assert await node.connect().deliver(BODY, "a@b.test", "c@d.test") == TECHNICAL
     assert _nothing_left(node)
 
 
-async def test_failed_insertion_is_unwound(smtp_node):
+async def test_failed_insertion_is_unwound(smtp_node: MakeNode) -> None:
     node = smtp_node()
     node.queues.insert_errors["d.test"] = PolicyError("oops")
     client = node.connect()
@@ -249,14 +261,14 @@ async def test_failed_insertion_is_unwound(smtp_node):
     assert node.log.kinds[3:] == ["Reception", "Bounce"]
 
 
-async def test_deferred_spool_does_not_save(smtp_node):
+async def test_deferred_spool_does_not_save(smtp_node: MakeNode) -> None:
     node = smtp_node(deferred_spool=True)
     assert (await node.connect().deliver(BODY)).startswith("250 OK")
     assert node.spool.stored == {}
     assert node.message.data_saved is False
 
 
-async def test_deferred_queue_skips_the_event(smtp_node):
+async def test_deferred_queue_skips_the_event(smtp_node: MakeNode) -> None:
     node = smtp_node({"smtp_server_message_received": _fail(Rejection(550, "no"))}, deferred_queue=True)
     assert (await node.connect().deliver(BODY)).startswith("250 OK")
     assert node.queues.inserted[0][1] == "deferred_smtp_inject.kumomta.internal"
@@ -274,10 +286,10 @@ async def test_deferred_queue_skips_the_event(smtp_node):
         (OSError("strange"), TECHNICAL),
     ],
 )
-async def test_spool_failure_leaves_nothing(smtp_node, error, reply):
+async def test_spool_failure_leaves_nothing(smtp_node: MakeNode, error: Any, reply: str) -> None:
     node = smtp_node()
 
-    def second(msg):
+    def second(msg: Message) -> None:
         if msg.recipients == ("c@d.test",):
             raise error
 
@@ -297,11 +309,11 @@ async def test_spool_failure_leaves_nothing(smtp_node, error, reply):
         assert (await node.connect().deliver(BODY)).startswith("250 OK")
 
 
-async def test_nothing_is_logged_or_queued_before_it_is_saved(smtp_node):
+async def test_nothing_is_logged_or_queued_before_it_is_saved(smtp_node: MakeNode) -> None:
     node = smtp_node()
     release = trio.Event()
 
-    async def wait(msg):
+    async def wait(msg: Message) -> None:
         await release.wait()
 
     node.spool.fail = wait
@@ -318,30 +330,30 @@ async def test_nothing_is_logged_or_queued_before_it_is_saved(smtp_node):
 class Reports:
     """Sees a report in what has the word in it."""
 
-    def __init__(self, log):
+    def __init__(self, log: Any) -> None:
         self.log = log
 
-    def is_feedback(self, msg):
+    def is_feedback(self, msg: Message) -> Any:
         return b"arf" in msg.data
 
-    def is_bounce(self, msg):
+    def is_bounce(self, msg: Message) -> Any:
         return b"dsn" in msg.data
 
-    async def log_feedback(self, msg, context):
+    async def log_feedback(self, msg: Message, context: Any) -> None:
         self.log.records.append(("feedback", msg, None, context))
 
-    async def log_bounces(self, msg, context):
+    async def log_bounces(self, msg: Message, context: Any) -> None:
         self.log.records.append(("oob", msg, None, context))
 
 
-def _report_node(smtp_node, **domain):
+def _report_node(smtp_node: Any, **domain: Any) -> Any:
     domains = {"r.test": ListenerDomain(**domain), "in.test": ListenerDomain(relay_to=True)}
     node = smtp_node({"get_listener_domain": lambda name, *_: domains.get(name)}, relay_hosts=[])
     node.services.reports = Reports(node.log)
     return node
 
 
-def _kinds(node):
+def _kinds(node: Node) -> Any:
     return [getattr(kind, "value", kind) for kind, *_ in node.log.records]
 
 
@@ -357,20 +369,20 @@ def _kinds(node):
         ({"log_arf": "Ignore", "relay_to": True}, b"arf", ["Reception"], 1),
     ],
 )
-async def test_reports(smtp_node, domain, content, kinds, queued):
+async def test_reports(smtp_node: MakeNode, domain: Any, content: bytes, kinds: Any, queued: int) -> None:
     node = _report_node(smtp_node, **domain)
     assert (await node.connect().deliver(content + b"\r\n", "x@r.test")).startswith("250 OK ids=")
     assert _kinds(node) == kinds
     assert len(node.queues.inserted) == len(node.spool.stored) == queued
 
 
-async def test_mail_for_a_domain_that_only_takes_reports(smtp_node):
+async def test_mail_for_a_domain_that_only_takes_reports(smtp_node: MakeNode) -> None:
     node = _report_node(smtp_node, log_oob="LogThenRelay")
     assert await node.connect().deliver(b"mail\r\n", "x@r.test") == "550 5.7.1 relaying not permitted"
     assert _nothing_left(node)
 
 
-async def test_the_part_that_may_not_be_relayed_bounces(smtp_node):
+async def test_the_part_that_may_not_be_relayed_bounces(smtp_node: MakeNode) -> None:
     node = _report_node(smtp_node, log_oob="LogThenRelay")
     assert (await node.connect().deliver(b"mail\r\n", "x@r.test", "y@in.test")).startswith("250 OK ids=")
     assert [queue for _, queue in node.queues.inserted] == ["in.test"]
@@ -381,8 +393,8 @@ async def test_the_part_that_may_not_be_relayed_bounces(smtp_node):
     ]
 
 
-async def test_relaying_is_judged_by_what_the_policy_made_of_the_envelope(smtp_node):
-    def redirect(msg, meta):
+async def test_relaying_is_judged_by_what_the_policy_made_of_the_envelope(smtp_node: MakeNode) -> None:
+    def redirect(msg: Message, meta: ConnectionMeta) -> None:
         msg.set_envelope(msg.sender, ("x@far.test",))
 
     domains = {"in.test": ListenerDomain(relay_to=True)}
@@ -398,7 +410,7 @@ async def test_relaying_is_judged_by_what_the_policy_made_of_the_envelope(smtp_n
 
 
 # -- records ---------------------------------------------------------------------------------------------
-async def test_reception_record(smtp_node):
+async def test_reception_record(smtp_node: MakeNode) -> None:
     node = smtp_node()
     client = node.connect("203.0.113.9:77")
     node.policy.handlers["get_listener_domain"] = lambda *_: ListenerDomain(relay_to=True)
@@ -413,7 +425,7 @@ async def test_reception_record(smtp_node):
     assert len(context.session_id) == 36
 
 
-async def test_records_of_a_session_share_its_id(smtp_node):
+async def test_records_of_a_session_share_its_id(smtp_node: MakeNode) -> None:
     node = smtp_node()
     client = node.connect()
     await client.deliver(BODY)

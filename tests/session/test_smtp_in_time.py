@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 import trio
 import trio.testing
-from smtp_in_harness import HOST, Node
+from smtp_in_harness import HOST, Client, MakeNode, Node
+
+if TYPE_CHECKING:
+    from kumo_py.message.message import Message
 
 BODY = b"Subject: x\r\n\r\nhello\r\n"
 IDLE = f"421 4.3.2 {HOST} idle too long"
 
 
-async def test_idle_client(smtp_node, autojump_clock):
+async def test_idle_client(smtp_node: MakeNode, autojump_clock: trio.testing.MockClock) -> None:
     node = smtp_node(client_timeout="10s")
     client = node.connect()
     await client.greet()
@@ -22,7 +27,9 @@ async def test_idle_client(smtp_node, autojump_clock):
     assert node.rejections == []
 
 
-async def test_every_command_renews_the_time(smtp_node, autojump_clock):
+async def test_every_command_renews_the_time(
+    smtp_node: MakeNode, autojump_clock: trio.testing.MockClock
+) -> None:
     client = smtp_node(client_timeout="10s").connect()
     await client.greet()
     for _ in range(5):
@@ -30,7 +37,9 @@ async def test_every_command_renews_the_time(smtp_node, autojump_clock):
         assert await client.command("NOOP") == "250 the goggles do nothing"
 
 
-async def test_dripping_command_is_cut_off(smtp_node, autojump_clock):
+async def test_dripping_command_is_cut_off(
+    smtp_node: MakeNode, autojump_clock: trio.testing.MockClock
+) -> None:
     client = smtp_node(client_timeout="60s").connect()
     await client.greet()
     started = trio.current_time()
@@ -41,7 +50,9 @@ async def test_dripping_command_is_cut_off(smtp_node, autojump_clock):
         nursery.cancel_scope.cancel()
 
 
-async def test_dripping_content_is_cut_off(smtp_node, autojump_clock):
+async def test_dripping_content_is_cut_off(
+    smtp_node: MakeNode, autojump_clock: trio.testing.MockClock
+) -> None:
     node = smtp_node(client_timeout="60s")
     client = node.connect()
     await client.start_data()
@@ -54,7 +65,7 @@ async def test_dripping_content_is_cut_off(smtp_node, autojump_clock):
     assert node.rejections == []
 
 
-async def _drip(client):
+async def _drip(client: Client) -> None:
     """One octet every five seconds."""
     while True:
         try:
@@ -64,7 +75,9 @@ async def _drip(client):
         await trio.sleep(5)
 
 
-async def test_slow_but_steady_content_is_taken(smtp_node, autojump_clock):
+async def test_slow_but_steady_content_is_taken(
+    smtp_node: MakeNode, autojump_clock: trio.testing.MockClock
+) -> None:
     """2 KiB/s for ten minutes: far beyond client_timeout, but not too slow."""
     node = smtp_node(client_timeout="10s")
     client = node.connect()
@@ -76,13 +89,15 @@ async def test_slow_but_steady_content_is_taken(smtp_node, autojump_clock):
     assert (await client.reply()).startswith("250 OK")
 
 
-async def test_client_that_does_not_read_is_closed(smtp_node, autojump_clock):
+async def test_client_that_does_not_read_is_closed(
+    smtp_node: MakeNode, autojump_clock: trio.testing.MockClock
+) -> None:
     node = smtp_node(client_timeout="10s")
     client = node.connect()
     await client.greet()
     (session,) = node.endpoint.sessions
 
-    async def never(data):
+    async def never(data: bytes) -> None:
         await trio.sleep_forever()
 
     session.transport.__class__ = type(
@@ -104,10 +119,12 @@ async def test_client_that_does_not_read_is_closed(smtp_node, autojump_clock):
         ("spool", "spool"),
     ],
 )
-async def test_processing_deadline(smtp_node, autojump_clock, event, stage):
+async def test_processing_deadline(
+    smtp_node: MakeNode, autojump_clock: trio.testing.MockClock, event: str, stage: str
+) -> None:
     stuck = True
 
-    async def hang(*_args):
+    async def hang(*_args: Any) -> None:
         if stuck:
             await trio.sleep_forever()
 
@@ -135,8 +152,10 @@ async def test_processing_deadline(smtp_node, autojump_clock, event, stage):
     assert (await client.reply()).startswith("250 OK")
 
 
-async def test_a_slow_policy_is_not_the_clients_fault(smtp_node, autojump_clock):
-    async def slow(*_args):
+async def test_a_slow_policy_is_not_the_clients_fault(
+    smtp_node: MakeNode, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def slow(*_args: Any) -> None:
         await trio.sleep(100)
 
     node = smtp_node({"smtp_server_mail_from": slow}, client_timeout="10s")
@@ -149,7 +168,7 @@ async def test_a_slow_policy_is_not_the_clients_fault(smtp_node, autojump_clock)
 STOPPING = f"421 4.3.2 {HOST} shutting down"
 
 
-async def test_waiting_session_is_told_at_once(smtp_node):
+async def test_waiting_session_is_told_at_once(smtp_node: MakeNode) -> None:
     node = smtp_node()
     client = node.connect()
     await client.greet()
@@ -161,7 +180,7 @@ async def test_waiting_session_is_told_at_once(smtp_node):
     assert node.rejections == []
 
 
-async def test_content_is_finished_first(smtp_node):
+async def test_content_is_finished_first(smtp_node: MakeNode) -> None:
     node = smtp_node()
     client = node.connect()
     await client.start_data()
@@ -175,10 +194,10 @@ async def test_content_is_finished_first(smtp_node):
     assert len(node.queues.inserted) == 1
 
 
-async def test_session_in_a_handler_answers_first(smtp_node):
+async def test_session_in_a_handler_answers_first(smtp_node: MakeNode) -> None:
     release = trio.Event()
 
-    async def wait(*_args):
+    async def wait(*_args: Any) -> None:
         await release.wait()
 
     node = smtp_node({"smtp_server_mail_from": wait})
@@ -191,15 +210,15 @@ async def test_session_in_a_handler_answers_first(smtp_node):
     assert await client.replies(2) == ["250 2.1.0 OK", STOPPING]
 
 
-async def test_new_session_while_stopping(smtp_node):
+async def test_new_session_while_stopping(smtp_node: MakeNode) -> None:
     node = smtp_node()
     node.endpoint.stop()
     client = node.connect()
     assert await client.reply() == STOPPING
 
 
-async def test_cancelled_before_the_commit_leaves_nothing():
-    async def hang(msg):
+async def test_cancelled_before_the_commit_leaves_nothing() -> None:
+    async def hang(msg: Message) -> None:
         if msg.recipients == ("c@d.test",):
             await trio.sleep_forever()
 

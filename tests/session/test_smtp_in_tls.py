@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import ssl
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 import trustme
-from smtp_in_harness import HOST, Client
+from smtp_in_harness import HOST, Client, MakeNode, Node
 
 from kumo_py.core.policy import PolicyError, Rejection
+
+if TYPE_CHECKING:
+    from kumo_py.message.connection import ConnectionMeta
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +40,8 @@ def client_context(authority: trustme.CA) -> ssl.SSLContext:
 
 
 @pytest.fixture
-def tls_node(smtp_node, server_context):
-    def make(*args, **options):
+def tls_node(smtp_node: Any, server_context: Any) -> Any:
+    def make(*args: Any, **options: Any) -> Any:
         node = smtp_node(*args, **options)
         node.server_context = server_context
         return node
@@ -55,7 +60,7 @@ async def _starttls(client: Client, context: ssl.SSLContext) -> None:
     await _secure(client, context)
 
 
-async def test_starttls(tls_node, client_context):
+async def test_starttls(tls_node: MakeNode, client_context: ssl.SSLContext) -> None:
     node = tls_node()
     client = node.connect()
     await _starttls(client, client_context)
@@ -75,7 +80,9 @@ async def test_starttls(tls_node, client_context):
     assert (tls.cipher, tls.protocol_version, tls.subject_name) == (cipher, "TLSv1.3", [])
 
 
-async def test_client_certificate(tls_node, authority, client_context):
+async def test_client_certificate(
+    tls_node: MakeNode, authority: trustme.CA, client_context: ssl.SSLContext
+) -> None:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     authority.issue_cert("sender.test", common_name="sender.test").configure_cert(context)
@@ -87,7 +94,9 @@ async def test_client_certificate(tls_node, authority, client_context):
     assert "CN=sender.test" in session.meta.values["tls_peer_subject_name"]
 
 
-async def test_nothing_sent_in_the_clear_is_executed_after_tls(tls_node, client_context):
+async def test_nothing_sent_in_the_clear_is_executed_after_tls(
+    tls_node: MakeNode, client_context: ssl.SSLContext
+) -> None:
     """RFC 3207 §4.2; CVE-2011-0411."""
     node = tls_node()
     client = node.connect()
@@ -99,7 +108,9 @@ async def test_nothing_sent_in_the_clear_is_executed_after_tls(tls_node, client_
     assert await client.command("RCPT TO:<c@d.test>") == "503 5.5.0 MAIL FROM must be issued first"
 
 
-async def test_half_a_command_in_the_clear_is_forgotten(tls_node, client_context):
+async def test_half_a_command_in_the_clear_is_forgotten(
+    tls_node: MakeNode, client_context: ssl.SSLContext
+) -> None:
     client = tls_node().connect()
     await client.greet()
     await client.send(b"STARTTLS\r\nMAIL FROM:<ev")
@@ -108,7 +119,9 @@ async def test_half_a_command_in_the_clear_is_forgotten(tls_node, client_context
     assert await client.command("NOOP") == "250 the goggles do nothing"
 
 
-async def test_tls_forgets_greeting_and_transaction(tls_node, client_context):
+async def test_tls_forgets_greeting_and_transaction(
+    tls_node: MakeNode, client_context: ssl.SSLContext
+) -> None:
     node = tls_node()
     client = node.connect()
     await client.greet()
@@ -121,7 +134,7 @@ async def test_tls_forgets_greeting_and_transaction(tls_node, client_context):
     assert "ehlo_domain" not in session.meta.values
 
 
-async def test_failed_handshake_closes(tls_node):
+async def test_failed_handshake_closes(tls_node: MakeNode) -> None:
     node = tls_node()
     client = node.connect()
     await client.greet()
@@ -131,7 +144,9 @@ async def test_failed_handshake_closes(tls_node):
         await client.ended.wait()
 
 
-async def test_handshake_that_does_not_come_is_cut_off(tls_node, autojump_clock):
+async def test_handshake_that_does_not_come_is_cut_off(
+    tls_node: MakeNode, autojump_clock: trio.testing.MockClock
+) -> None:
     client = tls_node(client_timeout="10s").connect()
     await client.greet()
     await client.command("STARTTLS")
@@ -140,13 +155,13 @@ async def test_handshake_that_does_not_come_is_cut_off(tls_node, autojump_clock)
     assert trio.current_time() - started <= 12
 
 
-async def test_starttls_takes_no_argument(tls_node):
+async def test_starttls_takes_no_argument(tls_node: MakeNode) -> None:
     client = tls_node().connect()
     await client.greet()
     assert await client.command("STARTTLS now") == "501 Syntax error in command or arguments"
 
 
-async def test_implicit_tls(tls_node, client_context):
+async def test_implicit_tls(tls_node: MakeNode, client_context: ssl.SSLContext) -> None:
     client = tls_node(implicit_tls=True).connect()
     await _secure(client, client_context)
     assert "AUTH PLAIN" in await client.greet()
@@ -160,18 +175,18 @@ def _plain(*fields: str) -> str:
 GOOD = _plain("", "user", "secret")
 
 
-def _check(authz, authc, password, meta):
+def _check(authz: str, authc: str, password: str, meta: ConnectionMeta) -> Any:
     return authc == "user" and password == "secret"
 
 
-async def _secured(node, client_context) -> Client:
+async def _secured(node: Node, client_context: Any) -> Client:
     client = node.connect()
     await _starttls(client, client_context)
     await client.command("EHLO client.test")
     return client
 
 
-async def test_auth_with_initial_response(tls_node, client_context):
+async def test_auth_with_initial_response(tls_node: MakeNode, client_context: ssl.SSLContext) -> None:
     node = tls_node({"smtp_server_auth_plain": _check})
     client = await _secured(node, client_context)
     assert await client.command(f"AUTH PLAIN {GOOD}") == "235 2.7.0 AUTH OK!"
@@ -183,7 +198,7 @@ async def test_auth_with_initial_response(tls_node, client_context):
     assert b"with ESMTPSA (" in node.message.data
 
 
-async def test_auth_with_challenge(tls_node, client_context):
+async def test_auth_with_challenge(tls_node: MakeNode, client_context: ssl.SSLContext) -> None:
     node = tls_node({"smtp_server_auth_plain": _check})
     client = await _secured(node, client_context)
     assert await client.command("auth plain") == "334 "
@@ -203,7 +218,9 @@ async def test_auth_with_challenge(tls_node, client_context):
         (_plain("", "user", "wrong"), "535 5.7.8 AUTH invalid"),
     ],
 )
-async def test_auth_that_fails_can_be_tried_again(tls_node, client_context, response, reply):
+async def test_auth_that_fails_can_be_tried_again(
+    tls_node: MakeNode, client_context: ssl.SSLContext, response: str, reply: str
+) -> None:
     node = tls_node({"smtp_server_auth_plain": _check})
     client = await _secured(node, client_context)
     await client.command("AUTH PLAIN")
@@ -211,7 +228,9 @@ async def test_auth_that_fails_can_be_tried_again(tls_node, client_context, resp
     assert await client.command(f"AUTH PLAIN {GOOD}") == "235 2.7.0 AUTH OK!"
 
 
-async def test_password_is_not_in_the_rejection_record(tls_node, client_context):
+async def test_password_is_not_in_the_rejection_record(
+    tls_node: MakeNode, client_context: ssl.SSLContext
+) -> None:
     node = tls_node({"smtp_server_auth_plain": _check})
     client = await _secured(node, client_context)
     await client.command(f"AUTH PLAIN {_plain('', 'user', 'wrong')}")
@@ -225,24 +244,24 @@ async def test_password_is_not_in_the_rejection_record(tls_node, client_context)
     ]
 
 
-async def test_auth_needs_tls(tls_node):
+async def test_auth_needs_tls(tls_node: MakeNode) -> None:
     client = tls_node({"smtp_server_auth_plain": _check}).connect()
     await client.greet()
     assert await client.command(f"AUTH PLAIN {GOOD}") == "538 5.7.11 AUTH PLAIN requires an encrypted channel"
 
 
-async def test_auth_other_mechanism(tls_node, client_context):
+async def test_auth_other_mechanism(tls_node: MakeNode, client_context: ssl.SSLContext) -> None:
     client = await _secured(tls_node(), client_context)
     assert await client.command("AUTH LOGIN") == "504 5.5.4 AUTH LOGIN not supported"
 
 
-async def test_auth_in_transaction(tls_node, client_context):
+async def test_auth_in_transaction(tls_node: MakeNode, client_context: ssl.SSLContext) -> None:
     client = await _secured(tls_node(), client_context)
     await client.command("MAIL FROM:<a@b.test>")
     assert await client.command("AUTH PLAIN") == "503 5.5.1 AUTH not permitted inside a transaction"
 
 
-async def test_auth_without_handler(tls_node, client_context):
+async def test_auth_without_handler(tls_node: MakeNode, client_context: ssl.SSLContext) -> None:
     client = await _secured(tls_node(), client_context)
     assert await client.command(f"AUTH PLAIN {GOOD}") == "535 5.7.8 AUTH invalid"
 
@@ -260,7 +279,9 @@ async def test_auth_without_handler(tls_node, client_context):
         ),
     ],
 )
-async def test_policy_answers_with_identities(tls_node, client_context, identities, ids):
+async def test_policy_answers_with_identities(
+    tls_node: MakeNode, client_context: ssl.SSLContext, identities: Any, ids: Any
+) -> None:
     node = tls_node({"smtp_server_auth_plain": lambda *_: {"identities": identities, "groups": []}})
     client = await _secured(node, client_context)
     assert await client.command(f"AUTH PLAIN {GOOD}") == "235 2.7.0 AUTH OK!"
@@ -276,8 +297,10 @@ async def test_policy_answers_with_identities(tls_node, client_context, identiti
         ({"identities": []}, f"421 4.3.0 {HOST} technical difficulties"),
     ],
 )
-async def test_policy_refuses_to_say(tls_node, client_context, handler, reply):
-    def answer(*_args):
+async def test_policy_refuses_to_say(
+    tls_node: MakeNode, client_context: ssl.SSLContext, handler: Any, reply: str
+) -> None:
+    def answer(*_args: Any) -> Any:
         if isinstance(handler, Exception):
             raise handler
         return handler
@@ -286,13 +309,17 @@ async def test_policy_refuses_to_say(tls_node, client_context, handler, reply):
     assert await client.command(f"AUTH PLAIN {GOOD}") == reply
 
 
-async def test_authentication_changes_what_a_listener_domain_allows(tls_node, client_context):
+async def test_authentication_changes_what_a_listener_domain_allows(
+    tls_node: MakeNode, client_context: ssl.SSLContext
+) -> None:
     from kumo_py.smtp_in.params import ListenerDomain
 
     node = tls_node(
         {
             "smtp_server_auth_plain": _check,
-            "get_listener_domain": lambda name, listener, meta: ListenerDomain(relay_to=bool(meta.get("authz_id"))),
+            "get_listener_domain": lambda name, listener, meta: ListenerDomain(
+                relay_to=bool(meta.get("authz_id"))
+            ),
         },
         relay_hosts=[],
     )

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.testing import memory_stream_pair
 
 from kumo_py.core.options import convert
-from kumo_py.logs import LogContext, RecordType
-from kumo_py.message.message import Message
 from kumo_py.net.transport import StreamTransport
-from kumo_py.proto.reply import Response
 from kumo_py.smtp_in.endpoint import Endpoint
 from kumo_py.smtp_in.params import ListenerParams
 from kumo_py.smtp_in.services import Services
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kumo_py.logs import LogContext, RecordType
+    from kumo_py.message.message import Message
+    from kumo_py.proto.reply import Response
 
 HOST = "mx.test"
 WALL = 1_763_768_000.0
@@ -246,3 +250,6 @@ class Node:
             (sender, recipients[-1] if recipients else None, response.code, response.command)
             for sender, recipients, response, _ in self.log.rejections
         ]
+
+
+MakeNode = Callable[..., Node]
