@@ -1,8 +1,8 @@
 """Group commit: what the three kinds of spool have in common, on the trio side.
 
 `store` and `remove` only note what is to be done in the open batch. One batch at a time is with the
-writer thread; what arrives meanwhile is the next one, so that however many messages wait, they share one
-sync. A batch succeeds or fails as a whole.
+writer thread; what arrives meanwhile, and a moment after (LINGER), is the next one, so that however many
+messages wait, they share one sync. A batch succeeds or fails as a whole.
 
 What is visible: the stores of unfinished batches, the newest first, then the index, which holds what is on
 disk. A removal leaves all of them at once; its trace on disk follows with the next batch, and is tried
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING
 
 import trio
@@ -35,6 +36,12 @@ _MAX_RECORDS = 4096
 _MAX_BYTES = 16 << 20
 """A batch that has reached either is closed: trio prepares it in one go."""
 
+LINGER = 0.003
+"""Seconds that a batch waits for more to join it, at the most.
+
+A round to the disk costs some 150 µs of CPU, whatever is in it. Stores wait only while the batches before had
+several, and no longer than until most of those are back; removals, for which nobody waits, wait for stores.
+"""
 _MAX_FAILURES = 1024
 _MAX_PROBLEMS = 1000
 
@@ -76,6 +83,9 @@ class GroupCommit(ABC):
         self._retry: list[tuple[bytes, int]] = []  # removals that could not be written
         self._retry_now = False
         self._idle = True  # nothing is with the writer, nor on the way to it
+        self._lingering = False  # the open batch waits for more
+        self._expected = 1  # stores, going by the last batches
+        self._nap = trio.CancelScope()
         self._chored = False
         self._quiet = False
         self._closing = False
@@ -84,6 +94,7 @@ class GroupCommit(ABC):
         self._close_error: SpoolError | None = None
         self.free_space_low: Callable[[], bool] = free_space.low
         self._writer = Writer(config.name, self._on_done, self._on_quiet)
+        trio.lowlevel.spawn_system_task(self._pace, name=f"pace of {self._where}")
 
     # -- for everybody -----------------------------------------------------------------------------------
     def store(self, id: bytes, data: bytes) -> int:
@@ -97,6 +108,8 @@ class GroupCommit(ABC):
             batch = self._next_batch()
         batch.stores[id] = data
         batch.size += len(data)
+        if self._lingering and self._is_full_enough(batch):
+            self._stop_lingering()
         return batch.ticket
 
     async def wait_durable(self, ticket: int) -> None:
@@ -165,6 +178,8 @@ class GroupCommit(ABC):
             self._closing = self._retry_now = True
             if self._idle:
                 self._wake_writer()
+            if self._lingering:
+                self._stop_lingering()
         await self._closed.wait()
         if self._close_error:
             raise self._close_error.again()
@@ -237,15 +252,40 @@ class GroupCommit(ABC):
         if self._closed.is_set():
             raise SpoolError(f"{self._where} is closed")
         self._idle = False
+        self._linger()
+
+    # -- the pace ----------------------------------------------------------------------------------------
+    def _is_full_enough(self, batch: Batch) -> bool:
+        """Whether a batch has most of what the last ones had."""
+        return 4 * len(batch.stores) >= 3 * self._expected and bool(batch.stores)
+
+    def _linger(self) -> None:
+        self._lingering = True
+        self._nap.deadline = trio.current_time() + LINGER
+
+    def _stop_lingering(self) -> None:
+        """Go on with what has come, after what is running now."""
+        self._lingering = False
+        self._nap.deadline = inf
         self._writer.call_soon(self._next)
+
+    async def _pace(self) -> None:
+        """Ends each lingering that nothing ended before."""
+        while not self._closed.is_set():
+            with self._nap:
+                await self._closed.wait()
+            self._nap = trio.CancelScope()
+            if self._lingering and not self._closed.is_set():
+                self._lingering = False
+                self._next()
 
     def _next_batch(self) -> Batch:
         self._open = Batch(self._open.ticket + 1)
         self._queued.append(self._open)
         return self._open
 
-    def _next(self) -> None:
-        """Nothing is with the writer: give it the next job, if there is one."""
+    def _next(self, *, linger: bool = False) -> None:
+        """Nothing is with the writer: give it the next job, if there is one; with `linger` perhaps a bit later."""
         while True:
             batch = self._queued[0]
             pending = bool(
@@ -259,7 +299,12 @@ class GroupCommit(ABC):
             self._chored = False
             if not pending:
                 break
+            if linger and not (self._closing or self._is_full_enough(batch)):
+                self._linger()
+                return
             self._quiet = False
+            if batch.stores:
+                self._expected = max(len(batch.stores), 3 * self._expected // 4)
             if batch is self._open:
                 self._next_batch()
             del self._queued[0]
@@ -298,7 +343,7 @@ class GroupCommit(ABC):
                 self._lost(job)
                 self._postpone(batch.removes)
             self._end(batch, job.error)
-        self._next()
+        self._next(linger=True)
 
     def _on_quiet(self) -> None:
         self._quiet = self._retry_now = True
