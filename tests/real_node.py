@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 30.0
+CONNECTION_LIMIT = 8
+"""Connections of a relay to its next host."""
 _LISTENING = re.compile(r"smtp listener on (\S+)")
 
 _RELAY = """
@@ -43,7 +45,7 @@ kumo.on('get_queue_config', function()
 end)
 kumo.on('get_egress_path_config', function()
   return kumo.make_egress_path {
-    enable_tls = 'Disabled', prohibited_hosts = {}, connection_limit = 8, max_ready = 100000,
+    enable_tls = 'Disabled', prohibited_hosts = {}, connection_limit = @LIMIT@, max_ready = 100000,
     max_deliveries_per_connection = 100000, consecutive_connection_failures_before_delay = 1000000, @PATH@
   }
 end)
@@ -63,24 +65,24 @@ def relay_policy(
     more: str = "",
 ) -> str:
     """A relay to one host that tries again every second. The texts are Lua, added to the option tables."""
-    policy = _RELAY
     parts = {
-        "DIR": str(directory),
-        "LOG_DIR": str(log_dir or directory / "logs"),
+        "DIR": directory,
+        "LOG_DIR": log_dir or directory / "logs",
         "TO": to,
+        "LIMIT": CONNECTION_LIMIT,
         "SPOOL": spool,
         "LOGS": logs,
         "LISTENER": listener,
+        "PATH": path,
+        "MORE": more,
     }
-    for name, text in {**parts, "PATH": path, "MORE": more}.items():
-        policy = policy.replace(f"@{name}@", text)
-    return policy
+    return re.sub("@([A-Z_]+)@", lambda found: str(parts[found[1]]), _RELAY)
 
 
 class RealNode:
     """A node that has been started. `policy` is a policy's text, or the path of one.
 
-    `under` is a command line to run it under, such as strace's. `preloaded` starts it in milliseconds.
+    `preloaded` starts it in milliseconds.
     """
 
     def __init__(
@@ -89,7 +91,6 @@ class RealNode:
         directory: Path,
         *,
         environment: Mapping[str, str] | None = None,
-        under: Sequence[str] = (),
         preloaded: Preloaded | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -108,7 +109,7 @@ class RealNode:
         else:
             with self.diagnostics.open("wb") as stderr:
                 self._process = subprocess.Popen(
-                    [*under, sys.executable, "-m", "kumo_py", *arguments],
+                    [sys.executable, "-m", "kumo_py", *arguments],
                     env=os.environ | dict(environment or {}),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,

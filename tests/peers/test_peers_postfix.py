@@ -69,7 +69,7 @@ def bodies() -> list[bytes]:
         "äöü €".encode(),
         "äöü".encode("latin-1"),
         b"\x01\x7f\x1b[0m",
-        b"\x0b\x0c",
+        b"\x0b\x0c a\0b",
     ]
     contents = [
         b"",
