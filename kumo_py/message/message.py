@@ -32,6 +32,7 @@ class Message:
         "__weakref__",
         "_data",
         "_front",
+        "_queue_name",
         "attempts",
         "data_saved",
         "dot_lines",
@@ -62,6 +63,7 @@ class Message:
         self.meta = meta
         self._data = data
         self._front: list[bytes] = []
+        self._queue_name: str | None = None
         self.size = 0 if data is None else len(data)
         self.dot_lines = dot_lines
         """Whether a line starts with a dot, of content that has only CRLF line ends; None if neither is known.
@@ -101,6 +103,7 @@ class Message:
             raise NotLoaded(f"metadata of {self.id.hex()} is not loaded")
         self.meta[key] = value
         self.meta_saved = False
+        self._queue_name = None
 
     def update_meta(self, changes: dict[str, object]) -> None:
         """Set several keys at once: what a handler left behind."""
@@ -108,11 +111,13 @@ class Message:
             raise NotLoaded(f"metadata of {self.id.hex()} is not loaded")
         self.meta.update(changes)
         self.meta_saved = False
+        self._queue_name = None
 
     def set_envelope(self, sender: str, recipients: tuple[str, ...]) -> None:
         self.sender = sender
         self.recipients = recipients
         self.meta_saved = False
+        self._queue_name = None
 
     def meta_text(self, key: str) -> str | None:
         """A metadata value that must be a string or absent.
@@ -127,6 +132,11 @@ class Message:
     @property
     def queue_name(self) -> str:
         """The scheduled queue: metadata `queue`, else made of campaign, tenant, domain and routing domain."""
+        if self._queue_name is None:
+            self._queue_name = self._make_queue_name()
+        return self._queue_name
+
+    def _make_queue_name(self) -> str:
         meta = self.meta
         if meta is NO_META:
             raise NotLoaded(f"metadata of {self.id.hex()} is not loaded")
@@ -191,6 +201,7 @@ class Message:
         self.meta = NO_META
         self.sender = ""
         self.recipients = ()
+        self._queue_name = None
 
     def fork(self, id: bytes, recipients: tuple[str, ...]) -> Message:
         """The same content under its own id and metadata for some of the recipients (one batch)."""
