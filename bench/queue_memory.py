@@ -51,7 +51,9 @@ def cpu_s() -> float:
 
 async def open_queues(directory: Path) -> Queues:
     spools = [
-        await open_spool(SpoolConfig(name=name, path=str(directory / name), min_free_space=0, min_free_inodes=0))
+        await open_spool(
+            SpoolConfig(name=name, path=str(directory / name), min_free_space=0, min_free_inodes=0)
+        )
         for name in ("data", "meta")
     ]
     wall = wall_clock()
@@ -77,7 +79,9 @@ async def fill(directory: Path, count: int) -> None:
             batch = []
             for number in range(start, min(start + AT_ONCE, count)):
                 recipient = f"user{number}@domain{number % 500}.test"
-                msg = Message(ids.next(time.time_ns()), "sender@example.test", (recipient,), {"tenant": "t"}, BODY)
+                msg = Message(
+                    ids.next(time.time_ns()), "sender@example.test", (recipient,), {"tenant": "t"}, BODY
+                )
                 batch.append(msg)
             async with trio.open_nursery() as saving:
                 for msg in batch:
@@ -118,7 +122,9 @@ async def restart(directory: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--dir", type=Path, default=Path("var/queue-memory"))
     parser.add_argument("--restart", action="store_true", help=argparse.SUPPRESS)

@@ -82,6 +82,9 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--generator", type=_words(GENERATORS), help="[smtp-source; both for kumo-py]")
     parser.add_argument("--rounds", type=int, help="[5; quick: 1]")
     parser.add_argument("--seconds", type=float, help="of CPU that a peer gets in a run [2; quick: 1]")
+    parser.add_argument(
+        "--patience", type=float, default=0.0, help="seconds to wait for a quiet moment, per round"
+    )
     parser.add_argument("--quick", action="store_true", help="a first impression")
     parser.add_argument("--out", type=Path, help="append results to this file, for `table`")
     parser.set_defaults(run=_compare)
@@ -96,6 +99,7 @@ def _compare(options: argparse.Namespace) -> None:
         rounds=options.rounds or (1 if options.quick else 5),
         seconds=options.seconds or (1.0 if options.quick else 2.0),
         generators=options.generator,
+        patience=options.patience,
     )
     peers = choose(options.peers)
     results = _results(options)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .load import MODES, PERSIST, SMTP_SOURCE, TRAFFIC_GEN, CountingSink, Load, send
-from .machine import SpeedProbe, busy, own_cpu
+from .machine import SpeedProbe, busy, own_cpu, wait_until_quiet
 from .peer import RELAY, NotInstalled
 from .peers import with_workload
 from .peers.kumo_py import KumoPy
@@ -26,13 +26,17 @@ if TYPE_CHECKING:
 RUN_LIMIT = 120.0
 """Seconds."""
 MAX_COUNT = 150_000
+QUIET_CORES = 0.2
 _SETTLE = 0.3
 """Seconds for what a relay does after its last delivery."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """seconds: CPU that a peer gets in a run. generators: None = ours on kumo-py too, smtp-source on all."""
+    """seconds: CPU that a peer gets in a run. generators: None = ours on kumo-py too, smtp-source on all.
+
+    patience: seconds to wait for a quiet moment before each round.
+    """
 
     workloads: Sequence[str]
     sizes: Sequence[int]
@@ -41,6 +45,7 @@ class Plan:
     rounds: int
     seconds: float
     generators: Sequence[str] | None
+    patience: float = 0.0
 
     def loads(self, peer: Peer, size: int, mode: str) -> list[Load]:
         """traffic-gen keeps its connections: it has no part in mode conn."""
@@ -170,6 +175,7 @@ def _rounds(contenders: Sequence[Contender], plan: Plan, size: int, mode: str, r
                     Absent(contender.server.workload, name, f"{size} {mode} {load.generator}: {error}")
                 )
     for number in range(1, plan.rounds + 1):
+        wait_until_quiet(plan.patience, QUIET_CORES)
         for contender, load, count in entries:
             run = contender.run(load, number, count)
             results.add(run)

@@ -60,6 +60,16 @@ def busy() -> float:
     return user + nice + system + irq + softirq
 
 
+def wait_until_quiet(patience: float, cores: float) -> None:
+    """Wait until all programs together use less than so many cores, `patience` seconds at most."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        before, begin = busy(), time.monotonic()
+        time.sleep(0.5)
+        if busy() - before < cores * (time.monotonic() - begin):
+            return
+
+
 def own_cpu() -> float:
     """CPU seconds of this program itself."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
