@@ -20,8 +20,8 @@ from pathlib import Path
 
 import trio
 
-from kumo_py.core.spool_id import SpoolIdSource
 from kumo_py.core.policy import SilentPolicy
+from kumo_py.core.spool_id import SpoolIdSource
 from kumo_py.daemon.clock import wall_clock
 from kumo_py.dns import Resolver, ZoneBackend
 from kumo_py.limits.lease import Leases
