@@ -6,7 +6,7 @@ Whatever becomes of a content, its transaction ends with it.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kumo_py.proto.content import DataResult, check_content
 from kumo_py.smtp_in import replies
@@ -16,6 +16,10 @@ from kumo_py.smtp_in.replies import Reply
 if TYPE_CHECKING:
     from kumo_py.proto.command import Command
     from kumo_py.smtp_in.session import Answer, Session
+
+
+MOST_HOPS: Final = 50
+"""Received headers of a message; with more it is going round in circles (RFC 5321 §6.3)."""
 
 
 def data(session: Session, _command: Command) -> Reply:
@@ -89,4 +93,14 @@ def _conclude(session: Session, result: DataResult) -> Answer:
     session.endpoint.counters.receptions += 1
     if result.fault is not None:
         return replies.FAULTS[result.fault]
+    if _hops(result.content) > MOST_HOPS:
+        return replies.LOOP
     return receive(session, result)
+
+
+def _hops(content: bytes) -> int:
+    """How many Received headers it has, spelled as we spell them: a loop through us has many."""
+    end = content.find(b"\r\n\r\n")
+    return content.count(b"\nReceived:", 0, len(content) if end < 0 else end) + content.startswith(
+        b"Received:"
+    )

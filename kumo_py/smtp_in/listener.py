@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 from contextlib import suppress
 from ipaddress import ip_address
@@ -21,7 +22,7 @@ import structlog
 import trio
 
 from kumo_py.core.cidr import split_host_port
-from kumo_py.net.transport import format_address
+from kumo_py.net.transport import SocketTransport, format_address
 from kumo_py.smtp_in.endpoint import Endpoint
 from kumo_py.smtp_in.wire import PolledTransport, Poller
 
@@ -97,12 +98,13 @@ class Listener:
             self.bind()
         assert self._socket is not None
         self.endpoint = Endpoint(self.params, services)
-        poller = Poller()
+        poller = Poller() if hasattr(select, "epoll") else None
         try:
             with self._socket, self._working:
                 async with trio.open_nursery() as support:
                     support.start_soon(self.endpoint.sweep)
-                    support.start_soon(poller.run)
+                    if poller is not None:
+                        support.start_soon(poller.run)
                     async with trio.open_nursery() as sessions:
                         task_status.started(format_address(self._socket.getsockname()))
                         with self._accepting:
@@ -110,7 +112,8 @@ class Listener:
                         self._socket.close()
                     support.cancel_scope.cancel()
         finally:
-            poller.close()
+            if poller is not None:
+                poller.close()
             self._ended.set()
 
     async def stop(self, grace: float) -> None:
@@ -131,7 +134,7 @@ class Listener:
         if self._socket is not None:
             self._socket.close()
 
-    async def _accept(self, listening: socket.socket, sessions: trio.Nursery, poller: Poller) -> None:
+    async def _accept(self, listening: socket.socket, sessions: trio.Nursery, poller: Poller | None) -> None:
         assert self.endpoint is not None
         endpoint = self.endpoint
         bound = listening.getsockname()
@@ -161,11 +164,24 @@ class Listener:
                 if len(endpoint.sessions) >= self.params.max_connections:
                     self._turn_away(accepted)
                     continue
-                accepted.setblocking(False)
-                transport = PolledTransport(
-                    accepted, local or format_address(accepted.getsockname()), format_address(address), poller
-                )
+                try:
+                    transport = self._transport(accepted, local, address, poller)
+                except OSError as err:
+                    log.error("a connection could not be served", error=str(err))
+                    accepted.close()
+                    continue
                 sessions.start_soon(endpoint.run, endpoint.admit(transport))
+
+    def _transport(
+        self, accepted: socket.socket, local: str | None, peer: tuple[str, int], poller: Poller | None
+    ) -> SocketTransport:
+        """Raises OSError."""
+        if poller is None:
+            return SocketTransport(accepted)
+        accepted.setblocking(False)
+        return PolledTransport(
+            accepted, local or format_address(accepted.getsockname()), format_address(peer), poller
+        )
 
     def _turn_away(self, accepted: socket.socket) -> None:
         """One try to say why; what costs more would help whoever makes all these connections."""

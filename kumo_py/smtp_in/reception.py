@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import structlog
+import trio
 
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.logs import RecordType
@@ -76,23 +77,22 @@ async def receive(session: Session, result: DataResult) -> Reply:
     transaction = session.transaction
     assert transaction is not None
     session.begin_work()
-    messages: list[Message] = []
-    spool = None if session.params.deferred_spool else session.services.spool
+    made: list[Message] = []
     try:
-        await _make_messages(session, transaction, result, messages)
+        messages = await _make_messages(session, transaction, result, made)
         accepted = [await _route(session, msg) for msg in messages]
         queued = [it for it in accepted if it.is_queued]
         if not queued and not any(it.is_wanted for it in accepted):
+            _forget(session, made)
             return replies.NOT_RELAYED
-        if spool is not None:
-            session.stage = "spool"
-            for it in queued:
-                await spool.save(it.msg)
+        await _save(session, queued)
         await session.commit()
     except BaseException:
-        _forget(session, messages)
+        _forget(session, made)
         raise
     await _log(session, accepted)
+    if len(queued) < len(made):
+        _forget(session, [it.msg for it in accepted if not it.is_queued])
     failed = await _insert(session, queued) if queued else 0
     if failed and failed == len(accepted):
         return replies.technical_difficulties(session.params.hostname)
@@ -102,9 +102,9 @@ async def receive(session: Session, result: DataResult) -> Reply:
 
 # -- until the commit -------------------------------------------------------------------------------
 async def _make_messages(
-    session: Session, transaction: Transaction, result: DataResult, messages: list[Message]
-) -> None:
-    """Fill the list; what is in it may have been saved by the policy."""
+    session: Session, transaction: Transaction, result: DataResult, made: list[Message]
+) -> list[Message]:
+    """The transaction's messages. `made` gets all that the policy saw, and may have saved."""
     policy, params = session.services.policy, session.params
     base = Message(
         session.services.new_id(),
@@ -114,51 +114,48 @@ async def _make_messages(
         result.content,
         dot_lines=result.has_leading_dots,
     )
-    messages.append(base)
+    made.append(base)
     if policy.handles("smtp_server_data"):
         await policy.ask("smtp_server_data", base, session.meta)
     batches = None
     if policy.handles("smtp_server_split_transaction"):
         batches = await policy.ask("smtp_server_split_transaction", base, session.meta)
+    if batches is None and len(base.recipients) > 1:
+        batches = _batches(session, base.recipients)
     if batches is not None:
-        _split(session, base, batches, messages)
-    elif len(base.recipients) > 1:
-        _split(session, base, _batches(session, base.recipients), messages)
-    for msg in messages:
+        _split(session, base, batches, made)
+        if not batches:
+            return []
+    for msg in made:
         if params.trace_headers.received_header:
             msg.prepend(_received(session, transaction, msg))
         if params.deferred_queue:
             msg.set_meta("queue", DEFERRED_QUEUE)
         elif policy.handles("smtp_server_message_received"):
             await policy.ask("smtp_server_message_received", msg, session.meta)
+    return made
 
 
-def _batches(session: Session, recipients: Sequence[str]) -> Iterable[Sequence[str]]:
+def _batches(session: Session, recipients: Sequence[str]) -> Sequence[Sequence[str]]:
     if session.params.batch_handling == "BifurcateAlways":
         return [(recipient,) for recipient in recipients]
     by_domain: dict[str, list[str]] = {}
     for recipient in recipients:
         by_domain.setdefault(split_address(recipient)[1].lower(), []).append(recipient)
-    return by_domain.values()
+    return list(by_domain.values())
 
 
-def _split(
-    session: Session, base: Message, batches: Iterable[Sequence[str]], messages: list[Message]
-) -> None:
-    """Make a message of each batch; the first of them is the base message."""
-    rest = [tuple(batch) for batch in batches]
-    if not all(rest):
+def _split(session: Session, base: Message, batches: Sequence[Sequence[str]], made: list[Message]) -> None:
+    """Make a message of each batch; the base message serves for the first."""
+    if not all(batches):
         raise PolicyError("smtp_server_split_transaction: a batch must have at least one recipient")
-    if not rest:
-        messages.clear()
-        return
     data, new_id = base.data, session.services.new_id
-    messages.extend(
-        Message(new_id(), base.sender, batch, dict(base.meta), data, dot_lines=base.dot_lines)
-        for batch in rest[1:]
+    made.extend(
+        Message(new_id(), base.sender, tuple(batch), dict(base.meta), data, dot_lines=base.dot_lines)
+        for batch in batches[1:]
     )
-    if rest[0] != base.recipients:
-        base.set_envelope(base.sender, rest[0])
+    for batch in batches[:1]:
+        base.set_envelope(base.sender, tuple(batch))
 
 
 def _received(session: Session, transaction: Transaction, msg: Message) -> bytes:
@@ -216,32 +213,62 @@ def _look_for_report(session: Session, it: _Accepted, relaying: Relaying) -> Non
         it.relay = relaying.relay_oob
 
 
+async def _save(session: Session, queued: Sequence[_Accepted]) -> None:
+    """All at once, so that they share one sync of the disk. Raises SpoolError."""
+    spool = session.services.spool
+    if spool is None or session.params.deferred_spool:
+        return
+    session.stage = "spool"
+    if len(queued) == 1:
+        await spool.save(queued[0].msg)
+        return
+    errors: list[Exception] = []
+
+    async def save(msg: Message) -> None:
+        try:
+            await spool.save(msg)
+        except Exception as err:
+            errors.append(err)
+
+    async with trio.open_nursery() as nursery:
+        for it in queued:
+            nursery.start_soon(save, it.msg)
+    if errors:
+        raise errors[0]
+
+
 def _forget(session: Session, messages: Iterable[Message]) -> None:
-    """Leave nothing of them behind."""
+    """Leave nothing of them in the spool."""
     spool = session.services.spool
     if spool is not None:
         for msg in messages:
-            if msg.data_saved or msg.meta_saved:
-                spool.remove(msg)
+            spool.remove(msg)
 
 
 # -- after it ---------------------------------------------------------------------------------------
 async def _log(session: Session, accepted: Iterable[_Accepted]) -> None:
-    delivery_log, reports = session.services.log, session.services.reports
-    reception_wanted = delivery_log.wants(RecordType.Reception)
     for it in accepted:
-        if it.is_feedback and reports is not None:
-            await reports.log_feedback(it.msg, session.log_context)
-        elif reception_wanted:
-            await delivery_log.record(
-                RecordType.Reception, it.msg, _RECEIVED, session.log_context, queue=it.queue_name
-            )
-        if it.is_bounce and reports is not None:
-            await reports.log_bounces(it.msg, session.log_context)
-        if not it.is_wanted:
-            await delivery_log.record(
-                RecordType.Bounce, it.msg, _NOT_RELAYED, session.log_context, queue=it.queue_name
-            )
+        try:
+            await _log_one(session, it)
+        except Exception:
+            # It is ours by now; a record that could not be written is no reason to lose it.
+            log.exception("a record is missing from the delivery log", id=it.msg.id.hex())
+
+
+async def _log_one(session: Session, it: _Accepted) -> None:
+    delivery_log, reports = session.services.log, session.services.reports
+    if it.is_feedback and reports is not None:
+        await reports.log_feedback(it.msg, session.log_context)
+    elif delivery_log.wants(RecordType.Reception):
+        await delivery_log.record(
+            RecordType.Reception, it.msg, _RECEIVED, session.log_context, queue=it.queue_name
+        )
+    if it.is_bounce and reports is not None:
+        await reports.log_bounces(it.msg, session.log_context)
+    if not it.is_wanted:
+        await delivery_log.record(
+            RecordType.Bounce, it.msg, _NOT_RELAYED, session.log_context, queue=it.queue_name
+        )
 
 
 async def _insert(session: Session, queued: Iterable[_Accepted]) -> int:

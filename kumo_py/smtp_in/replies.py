@@ -70,6 +70,7 @@ RCPT_FIRST: Final = Reply(503, "5.5.0 RCPT TO must be issued first")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "4.5.3 too many recipients")
 TOO_MANY_ON_CONNECTION: Final = Reply(452, "4.5.3 too many recipients on this connection")
 TOO_BIG: Final = Reply(552, "5.3.4 message too big")
+LOOP: Final = Reply(554, "5.4.6 too many hops, this looks like a mail loop")
 NOT_RELAYED: Final = Reply(550, "5.7.1 relaying not permitted")
 
 FAULTS: Final = {

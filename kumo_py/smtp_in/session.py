@@ -28,7 +28,7 @@ import structlog
 import trio
 
 from kumo_py.core.policy import Disconnect, PolicyError, Rejection
-from kumo_py.logs import LogContext, Peer, Tls
+from kumo_py.logs import LogContext, Peer, RecordType, Tls
 from kumo_py.message.connection import ConnectionMeta
 from kumo_py.proto.command import CommandError
 from kumo_py.proto.reply import Response
@@ -404,6 +404,8 @@ class Session:
 
     async def _log_rejection(self, reply: Reply) -> None:
         self.endpoint.counters.rejections += 1
+        if not self.services.log.wants(RecordType.Rejection):
+            return
         transaction = self.transaction
         await self.services.log.record_rejection(
             None if transaction is None else transaction.sender,
@@ -436,6 +438,8 @@ class Session:
                 if err.errno in (errno.ENOSPC, errno.EDQUOT):
                     return Reply(452, "4.3.1 insufficient system storage")
                 return Reply(421, f"4.3.2 {hostname} the spool is not accepting writes. Try later")
+        if self.endpoint.stopping:
+            return replies.shutting_down(hostname)
         log.error(
             "SMTP session ends because of an error",
             listener=self.local,
@@ -451,6 +455,8 @@ class Session:
         data = b"".join(self._out)
         self._out.clear()
         await self.transport.send_all(data)
+        self.phase = Phase.BUSY
+        self.deadline = math.inf
 
     async def _finish(self, reply: Reply, patience: float | None = None) -> None:
         """Send the last replies; let a client that is still sending read them before the connection is reset."""

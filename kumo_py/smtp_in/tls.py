@@ -40,6 +40,7 @@ async def _upgrade(context: ssl.SSLContext, session: Session) -> None:
     session.transaction = None
     session.helo = None
     session.esmtp = False
+    session.foreign_extensions = False
     session.meta.values.pop("ehlo_domain", None)
     await handshake(session, context)
 

@@ -7,8 +7,8 @@ without waiting (a policy event, a finished content, the end). Tasks, scopes and
 session in `exchange` is a task that waits, and can be cancelled there.
 
 `Poller` owns an epoll in which each socket is registered once, edge-triggered, instead of twice per command as
-`wait_readable` does, and one task that waits for all of them together. Where there is no epoll, and inside TLS,
-`exchange` is a loop over receive and send_all.
+`wait_readable` does, and one task that waits for all of them together. Inside TLS `exchange` is a loop over
+receive and send_all. (epoll is Linux'; elsewhere a listener uses plain SocketTransports.)
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ Step: TypeAlias = Callable[[bytes], "bytes | None"]
 
 _EVENTS_PER_TURN: Final = 64
 """Steps that run before other tasks get a turn."""
-_READS_PER_TURN: Final = 8
-_END_EVENTS: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_READS_PER_TURN: Final = 4
 
 
 async def exchange(transport: Transport, step: Step) -> None:
@@ -51,6 +50,7 @@ class Poller:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
+        self._end_events = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
         self._transports: dict[int, PolledTransport] = {}
 
     async def run(self) -> None:
@@ -61,7 +61,7 @@ class Poller:
             await trio.lowlevel.wait_readable(fd)
             for fileno, events in epoll.poll(0, _EVENTS_PER_TURN):
                 if (transport := transports.get(fileno)) is not None:
-                    transport.on_event(events)
+                    transport.on_event(ended=bool(events & self._end_events))
 
     def register(self, fileno: int, transport: PolledTransport) -> None:
         self._epoll.register(fileno, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
@@ -126,9 +126,9 @@ class PolledTransport(SocketTransport):
             await self._send_rest(rest)
             await trio.lowlevel.checkpoint()
 
-    def on_event(self, events: int) -> None:
-        """The poller's: something has arrived."""
-        if events & _END_EVENTS:
+    def on_event(self, *, ended: bool) -> None:
+        """The poller's: something has arrived, perhaps the end."""
+        if ended:
             self._ended = True
         task = self._task
         if task is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.lowlevel
 import trustme
 from smtp_in_harness import HOST, Client, Node
 
@@ -120,6 +121,47 @@ async def test_everything_and_the_end_in_one_segment() -> None:
         assert await client.codes(5) == ["250", "250", "250", "354", "250"]
         assert await client.closed() == b""
         assert len(served.node.queues.inserted) == 1
+
+
+async def test_what_arrives_while_a_handler_runs_is_not_forgotten() -> None:
+    """Its edge is over when the session waits again."""
+    release = trio.Event()
+
+    async def slow(*_args: Any) -> None:
+        await release.wait()
+
+    async with serving({"smtp_server_mail_from": slow}) as served:
+        client = await served.connect()
+        await client.greet()
+        await client.send(b"MAIL FROM:<a@b.test>\r\n")
+        await trio.sleep(0.05)
+        await client.send(b"RCPT TO:<c@d.test>\r\n")
+        await trio.sleep(0.05)
+        await client.send(b"NOOP\r\n")
+        await client.stream.send_eof()
+        await trio.sleep(0.05)
+        release.set()
+        assert await client.codes(3) == ["250", "250", "250"]
+        assert await client.closed() == b""
+
+
+async def test_full_reads_before_a_handler() -> None:
+    """A read that fills the buffer may leave something behind, which makes no edge any more."""
+
+    async def pause(*_args: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    limits = {"max_recipients_per_message": 10**6, "max_messages_per_connection": 10**6}
+    async with serving({"smtp_server_rcpt_to": pause}, **limits) as served:
+        client = await served.connect()
+        await client.greet()
+        count = 20_000
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send, b"MAIL FROM:<a@b.test>\r\n" + b"RCPT TO:<c@d.test>\r\n" * count)
+            answers = b""
+            while answers.count(b"\n") < count + 1:
+                answers += await client.stream.receive_some()
+        assert {line[:3] for line in answers.splitlines()} == {b"250"}
 
 
 async def test_client_that_resets_the_connection() -> None:

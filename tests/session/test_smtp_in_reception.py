@@ -167,6 +167,29 @@ async def test_what_the_policy_saved_is_removed_when_it_rejects(smtp_node: MakeN
     assert _nothing_left(node)
 
 
+async def test_what_the_policy_saved_is_removed_when_it_is_not_queued(smtp_node: MakeNode) -> None:
+    async def save(msg: Message, meta: ConnectionMeta) -> None:
+        await node.spool.save(msg)
+
+    def drop(msg: Message, meta: ConnectionMeta) -> None:
+        msg.set_meta("queue", "null")
+
+    node = smtp_node({"smtp_server_data": save, "smtp_server_message_received": drop})
+    assert (await node.connect().deliver(BODY, "a@b.test", "c@d.test")).startswith("250 OK")
+    assert node.spool.stored == {}
+    node = smtp_node({"smtp_server_data": save, "smtp_server_split_transaction": lambda msg, meta: []})
+    assert (await node.connect().deliver(BODY)).startswith("550")
+    assert node.spool.stored == {}
+
+
+@pytest.mark.parametrize(("hops", "code"), [(50, "250"), (51, "554")])
+async def test_mail_loop(smtp_node: MakeNode, hops: int, code: str) -> None:
+    node = smtp_node()
+    content = b"Received: from a by b; date\r\n" * hops + b"\r\nReceived: this is body\r\n" * 100
+    assert (await node.connect().deliver(content))[:3] == code
+    assert len(node.queues.inserted) == (code == "250")
+
+
 # -- batches ---------------------------------------------------------------------------------------------
 RECIPIENTS = ("a@x.test", "b@Y.test", "c@X.test", "a@x.test")
 
@@ -307,6 +330,34 @@ async def test_spool_failure_leaves_nothing(smtp_node: MakeNode, error: Any, rep
     else:
         assert await client.closed() == b""
         assert (await node.connect().deliver(BODY)).startswith("250 OK")
+
+
+async def test_messages_of_a_transaction_are_saved_together(smtp_node: MakeNode) -> None:
+    """They share one sync of the disk."""
+    node = smtp_node()
+    waiting = 0
+    all_there = trio.Event()
+
+    async def wait(msg: Message) -> None:
+        nonlocal waiting
+        waiting += 1
+        if waiting == 3:
+            all_there.set()
+        await all_there.wait()
+
+    node.spool.fail = wait
+    assert (await node.connect().deliver(BODY, "a@b.test", "b@b.test", "c@b.test")).startswith("250 OK")
+
+
+async def test_a_record_that_cannot_be_written_loses_no_message(smtp_node: MakeNode) -> None:
+    node = smtp_node()
+
+    async def fail(*_args: Any, **_options: Any) -> None:
+        raise RuntimeError("no")
+
+    node.log.record = fail  # type: ignore[method-assign]
+    assert (await node.connect().deliver(BODY)).startswith("250 OK")
+    assert len(node.queues.inserted) == 1
 
 
 async def test_nothing_is_logged_or_queued_before_it_is_saved(smtp_node: MakeNode) -> None:
