@@ -21,23 +21,58 @@ if TYPE_CHECKING:
 
 Answer: TypeAlias = tuple[LuaValue, ...]
 _NOTHING: Answer = (True,)
-OBJECT_TYPES = {"message": Message, "connection": ConnectionMeta}
+_OBJECT_TYPES = {"message": Message, "connection": ConnectionMeta}
 
 
 def bind(ctx: LuaContext, function: Function) -> Callable[..., Answer]:
     """What Lua calls for a function or a method that need not wait."""
-    call, result = function.call, function.result
+    call, label = function.call, function.label
     assert call is not None
-    arguments = _arguments(ctx, function)
+    to_lua = None if function.result is None else function.result.to_lua
+    arguments = _Arguments(ctx, function)
+
+    def done(value: LuaValue) -> Answer:
+        if to_lua is None:
+            return _NOTHING
+        return True, None if value is None else to_lua(ctx, value)
+
+    # A loop over the arguments would double the cost of a call, so the usual numbers of them go without.
+    match arguments.readers:
+        case [one]:
+
+            def bound_1(a: LuaValue = None, *rest: LuaValue) -> Answer:
+                try:
+                    return done(call(ctx, one(ctx, a, label)))
+                except Exception as err:
+                    return arguments.failure(err, (a,))
+
+            return bound_1
+        case [one, two]:
+
+            def bound_2(a: LuaValue = None, b: LuaValue = None, *rest: LuaValue) -> Answer:
+                try:
+                    return done(call(ctx, one(ctx, a, label), two(ctx, b, label)))
+                except Exception as err:
+                    return arguments.failure(err, (a, b))
+
+            return bound_2
+        case [one, two, three]:
+
+            def bound_3(
+                a: LuaValue = None, b: LuaValue = None, c: LuaValue = None, *rest: LuaValue
+            ) -> Answer:
+                try:
+                    return done(call(ctx, one(ctx, a, label), two(ctx, b, label), three(ctx, c, label)))
+                except Exception as err:
+                    return arguments.failure(err, (a, b, c))
+
+            return bound_3
 
     def bound(*raw: LuaValue) -> Answer:
         try:
-            value = call(ctx, *arguments(raw))
-            if result is None:
-                return _NOTHING
-            return True, None if value is None else result.to_lua(ctx, value)
+            return done(call(ctx, *arguments.read(raw)))
         except Exception as err:
-            return _answer(function, err)
+            return arguments.failure(err, raw)
 
     return bound
 
@@ -46,60 +81,79 @@ def bind_async(ctx: LuaContext, function: Function) -> Callable[..., Awaitable[A
     """What the driver awaits for a function that waits."""
     call, result = function.call, function.result
     assert call is not None
-    arguments = _arguments(ctx, function)
+    arguments = _Arguments(ctx, function)
 
     async def bound(*raw: LuaValue) -> Answer:
         try:
-            value = await call(ctx, *arguments(raw))
+            if function.only_in_events and ctx.event is None:
+                raise ValueError(
+                    "belongs in the init event: the top level of the policy runs again and again"
+                )
+            value = await call(ctx, *arguments.read(raw))
             if result is None:
                 return _NOTHING
             return True, None if value is None else result.to_lua(ctx, value)
         except Exception as err:
-            return _answer(function, err)
+            return arguments.failure(err, raw)
 
     return bound
 
 
-def _arguments(ctx: LuaContext, function: Function) -> Callable[[Answer], list[LuaValue]]:
-    params, label = function.params, function.label
-    self_type = OBJECT_TYPES.get(function.owner)
-    in_events = function.only_in_events
+class _Arguments:
+    """Turns Lua values into the arguments after the context."""
 
-    def arguments(raw: Answer) -> list[LuaValue]:
-        if in_events and ctx.event is None:
-            raise OptionError(
-                f"{label} is for the init event: the top level of the policy file runs again and again"
-            )
-        values: list[LuaValue] = []
-        at = 0
-        if self_type is not None:
-            if type(raw[0]) is not self_type:
-                raise OptionError(f"{label} must be called with ':' on a {function.owner}")
-            values.append(raw[0])
-            at = 1
-        given = len(raw)
-        for param in params:
-            value = raw[at] if at < given else None
-            at += 1
-            if value is None and param.optional:
-                values.append(None)
-                continue
+    __slots__ = ("_ctx", "_label", "_names", "readers")
+
+    def __init__(self, ctx: LuaContext, function: Function) -> None:
+        self._ctx = ctx
+        self._label = function.label
+        self._names = [param.name for param in function.params]
+        self.readers = [
+            _optional(param.type.from_lua) if param.optional else param.type.from_lua
+            for param in function.params
+        ]
+        if function.owner in _OBJECT_TYPES:
+            self._names.insert(0, "self")
+            self.readers.insert(0, _this(function))
+
+    def read(self, raw: Answer) -> list[LuaValue]:
+        """Raises OptionError, naming the argument that is wrong."""
+        values = []
+        for n, (name, read) in enumerate(zip(self._names, self.readers, strict=True)):
             try:
-                values.append(param.type.from_lua(ctx, value, label))
+                values.append(read(self._ctx, raw[n] if n < len(raw) else None, self._label))
             except OptionError:
                 raise
             except ValueError as err:
-                raise OptionError(f"{label}: argument '{param.name}' {err}") from None
+                raise OptionError(f"{self._label}: argument '{name}' {err}") from None
         return values
 
-    return arguments
+    def failure(self, err: Exception, raw: Answer) -> Answer:
+        """The answer for what went wrong with these arguments or in the implementation."""
+        if isinstance(err, ValueError) and not isinstance(err, OptionError):
+            try:
+                self.read(raw)
+            except OptionError as wrong:
+                err = wrong
+        text = problem(err)
+        if not text.startswith(self._label):
+            text = f"{self._label}: {text}"
+        return False, text.encode("utf-8", "replace")
 
 
-def _answer(function: Function, err: Exception) -> Answer:
-    text = problem(err)
-    if not text.startswith(function.label):
-        text = f"{function.label}: {text}"
-    return False, text.encode("utf-8", "replace")
+def _this(function: Function) -> Callable[..., LuaValue]:
+    kind, label, owner = _OBJECT_TYPES[function.owner], function.label, function.owner
+
+    def read(ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
+        if type(raw) is kind:
+            return raw
+        raise OptionError(f"{label} must be called with ':' on a {owner}")
+
+    return read
+
+
+def _optional(read: Callable[..., LuaValue]) -> Callable[..., LuaValue]:
+    return lambda ctx, raw, what: None if raw is None else read(ctx, raw, what)
 
 
 def problem(err: Exception) -> str:

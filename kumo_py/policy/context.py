@@ -18,6 +18,7 @@ from kumo_py.core.policy import Disconnect, PolicyError, Rejection
 from kumo_py.core.suggest import nearest
 from kumo_py.message.message import Message
 from kumo_py.policy.binding import bind, bind_async, problem
+from kumo_py.policy.registry import Function
 from kumo_py.policy.source import PolicySource, prelude
 from kumo_py.policy.types import CONNECTION, MESSAGE, LuaType, LuaValue, Values, plain, to_lua
 from kumo_py.proto.address import split_address
@@ -120,7 +121,6 @@ class LuaContext:
         )
         multiple = {name.encode(): True for name, event in env.registry.events.items() if event.multiple}
         driver = lua.compile(prelude("driver.lua"))(
-            lua.table_from({b"unknown": self._unknown}),
             lua.table_from(
                 {
                     b"path_prefix": _PATH_PREFIX.encode(),
@@ -130,6 +130,7 @@ class LuaContext:
             ),
         )
         callbacks = {
+            b"find": self._find,
             b"split_address": _split_address,
             b"human": _human,
             b"config_values": self._config_values,
@@ -145,33 +146,8 @@ class LuaContext:
         self.new_message, self.new_connection = export[b"message"], export[b"connection"]
         self.new_address, self.new_address_header = export[b"address"], export[b"address_header"]
         self.new_config, self.new_time_delta = export[b"config"], export[b"time_delta"]
-        self._bind(export)
         if env.validating:
             lua.globals()[b"_VALIDATING_CONFIG"] = True
-
-    def _bind(self, export: LuaValue) -> None:
-        """Put everything that is declared in its place."""
-        lua, sync, async_ = export[b"lua"], export[b"sync"], export[b"async"]
-        method, content_method = export[b"method"], export[b"content_method"]
-        for owner in self.env.registry.modules.values():
-            path = owner.name.encode()
-            if owner.name != "kumo":
-                parent, _, name = path.rpartition(b".")
-                export[b"module"](path, parent, name)
-            for key, constant in owner.constants.items():
-                export[b"constant"](path, key.encode(), to_lua(self, constant))
-            for function in owner.functions:
-                if function.call is None:
-                    lua(path, function.name.encode())
-                elif function.is_async:
-                    async_(path, function.name.encode(), bind_async(self, function))
-                else:
-                    sync(path, function.name.encode(), bind(self, function))
-        for owner in self.env.registry.objects.values():
-            kind = owner.name.encode()
-            for function in owner.functions:
-                define = content_method if function.needs_content else method
-                define(kind, function.name.encode(), bind(self, function))
 
     # -- life ------------------------------------------------------------------------------------------
     async def load(self, source: PolicySource) -> None:
@@ -179,9 +155,9 @@ class LuaContext:
         try:
             outcome = self._start(self.lua.compile(source.code))
             if outcome is not None:
-                await self.finish(source.path, outcome)
+                await self.finish("loading the policy", outcome)
         except Rejection as err:
-            raise PolicyError(f"{source.path}: kumo.reject at the top level of the policy: {err}") from None
+            raise PolicyError(f"loading the policy: kumo.reject at the top level: {err}") from None
         handled = self._handled()
         names = handled if type(handled) is tuple else () if handled is None else (handled,)
         self.events = frozenset(name.decode("utf-8", "replace") for name in names)
@@ -295,16 +271,30 @@ class LuaContext:
         return self._array(self.lua.table_from(items))
 
     # -- called from Lua -------------------------------------------------------------------------------
-    def _unknown(self, owner: bytes, name: bytes) -> bytes:
-        """What to say of a name that does not exist."""
-        wrong, where = name.decode("utf-8", "replace"), owner.decode()
+    def _find(self, owner: bytes, name: bytes) -> tuple[LuaValue, ...]:
+        """What a policy means by a name: (kind, value), or (False, message)."""
         registry = self.env.registry
+        where, wanted = owner.decode(), name.decode("utf-8", "replace")
+        path = f"{where}.{wanted}"
+        if path in registry.modules:
+            return b"module", path.encode()
+        declared = registry.find(where, wanted)
+        if isinstance(declared, Function):
+            if declared.call is None:
+                return b"lua", None
+            if declared.is_async:
+                return b"async", bind_async(self, declared)
+            if where in registry.modules:
+                return b"sync", bind(self, declared)
+            return b"content_method" if declared.needs_content else b"method", bind(self, declared)
+        if declared is not None:
+            return b"constant", to_lua(self, declared)
         is_object = where in registry.objects
-        label = f"a {where} has no method '{wrong}'" if is_object else f"{where}.{wrong} does not exist"
-        near = nearest(wrong, registry.members(where))
+        message = f"a {where} has no method '{wanted}'" if is_object else f"{path} does not exist"
+        near = nearest(wanted, registry.members(where))
         if near is not None:
-            label += f"; did you mean {near if is_object else f'{where}.{near}'}?"
-        return label.encode()
+            message += f"; did you mean {near if is_object else f'{where}.{near}'}?"
+        return False, message.encode()
 
     def _config_values(self, config: msgspec.Struct) -> LuaValue:
         return to_lua(self, to_builtins(config))

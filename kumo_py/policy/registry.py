@@ -125,6 +125,16 @@ class Registry:
         self.modules = {module.name: module for module in modules}
         self.objects = {kind.name: kind for kind in objects}
         self.events = {event.name: event for event in events}
+        self._found: dict[tuple[str, str], Function | str | int] = {}
+        for owner in (*self.modules.values(), *self.objects.values()):
+            for function in owner.functions:
+                self._found[owner.name, function.name] = function
+            for name, constant in owner.constants.items():
+                self._found[owner.name, name] = constant
+
+    def find(self, owner: str, name: str) -> Function | str | int | None:
+        """A function or constant of a module, a method of an object; None if there is none."""
+        return self._found.get((owner, name))
 
     def members(self, owner: str) -> list[str]:
         """The names that exist in a module or an object, sub-modules included."""

@@ -7,7 +7,7 @@
 -- A Python function answers (true, values...) or (false, message): Python exceptions never cross Lua, since they
 -- would lose the policy's file and line.
 
-local py, options = ...
+local options = ...
 
 local DONE, WAIT, REJECTED, FAILED, STOPPED = 0, 1, 2, 3, 4
 
@@ -356,54 +356,10 @@ local function entry(event, first, second)
   end
 end
 
--- Indexing something that is not there is an error that offers the nearest name.
-local function strict(owner, names)
-  return setmetatable(names, {
-    __metatable = false,
-    __index = function(_, name)
-      error(where() .. py.unknown(owner, tostring(name)), 0)
-    end,
-  })
-end
-
--- Python's functions ----------------------------------------------------------------------------------------
-local function sync(f)
-  return function(...)
-    return check(f(...))
-  end
-end
-
-local function async(f, name)
-  waits[f] = true
-  return function(...)
-    if not isyieldable() then
-      error(
-        where()
-          .. name
-          .. ' has to wait, which Lua forbids here: inside a callback of sort, gsub and the like,'
-          .. ' and while a required module loads',
-        0
-      )
-    end
-    return check(yield(f, ...))
-  end
-end
-
--- Methods get the Python object instead of the Lua one.
-local function method(f)
-  return function(self, ...)
-    return check(f(rawtype(self) == 'table' and self[1], ...))
-  end
-end
-
 return {
   check = check,
   where = where,
   class = class,
-  strict = strict,
-  sync = sync,
-  async = async,
-  method = method,
   on = on,
   entry = entry,
   Rejection = Rejection,

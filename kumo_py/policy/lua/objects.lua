@@ -1,32 +1,101 @@
--- What a policy holds in its hands: messages, connections, addresses, configurations, and the `kumo` module.
+-- What a policy holds in its hands: the `kumo` module, messages, connections, addresses, configurations.
+--
+-- A module or an object's methods are a table that is empty at first: Python is asked for each name when the policy
+-- first uses it, so that a new context costs little.
 
 local py, driver = ...
 
-local check, where, class, strict = driver.check, driver.where, driver.class, driver.strict
-local sync, async, method = driver.sync, driver.async, driver.method
-local kinds, rawtype, getmetatable = driver.kinds, driver.rawtype, driver.getmetatable
+local check, where, class = driver.check, driver.where, driver.class
+local kinds, rawtype, getmetatable, waits = driver.kinds, driver.rawtype, driver.getmetatable, driver.waits
 local isyieldable, yield = coroutine.isyieldable, coroutine.yield
 local error, select, setmetatable, tostring = error, select, setmetatable, tostring
-local next, rawget, concat, match = next, rawget, table.concat, string.match
+local next, rawget, rawset, concat, match = next, rawget, rawset, table.concat, string.match
 local ipairs, math_type, floor = ipairs, math.type, math.floor
-local loaded = package.loaded
 
 local export = {}
 
--- Messages and connections ----------------------------------------------------------------------------------
-local methods = {}
-local classes = {}
+-- Python's functions ----------------------------------------------------------------------------------------
+local makers = {} -- how a name of each kind becomes what Lua uses
 
-local function object_class(kind, name)
-  local mt = class(kind, name)
-  methods[kind] = strict(kind, {})
-  mt.__index = methods[kind]
-  classes[kind] = mt
-  return mt
+local function lazy(owner)
+  return setmetatable({}, {
+    __metatable = false,
+    __index = function(names, name)
+      local kind, value = py.find(owner, tostring(name))
+      if not kind then
+        error(where() .. value, 0)
+      end
+      value = makers[kind](value, owner, name)
+      rawset(names, name, value)
+      return value
+    end,
+  })
 end
 
-local Message = object_class('message', 'Message')
-local Connection = object_class('connection', 'ConnectionMeta')
+local function must_be_able_to_wait(name)
+  if not isyieldable() then
+    error(
+      where()
+        .. name
+        .. ' has to wait, which Lua forbids here: inside a callback of sort, gsub and the like,'
+        .. ' and while a required module loads',
+      0
+    )
+  end
+end
+
+function makers.constant(value)
+  return value
+end
+
+function makers.module(value)
+  return lazy(value)
+end
+
+function makers.sync(f)
+  return function(...)
+    return check(f(...))
+  end
+end
+
+function makers.async(f, owner, name)
+  waits[f] = true
+  local label = owner .. '.' .. name
+  return function(...)
+    must_be_able_to_wait(label)
+    return check(yield(f, ...))
+  end
+end
+
+-- Methods get the Python object instead of the Lua one.
+function makers.method(f)
+  return function(self, ...)
+    return check(f(rawtype(self) == 'table' and self[1], ...))
+  end
+end
+
+-- A method that needs the content, which may be in the spool only.
+function makers.content_method(f, owner, name)
+  local load_message, lacks_content = py.load_message, py.lacks_content
+  waits[load_message] = true
+  local label = owner .. ':' .. name
+  return function(self, ...)
+    local obj = rawtype(self) == 'table' and self[1]
+    if lacks_content(obj) then
+      must_be_able_to_wait(label)
+      local ok, message = yield(load_message, obj)
+      if not ok then
+        error(where() .. message, 0)
+      end
+    end
+    return check(f(obj, ...))
+  end
+end
+
+-- Messages and connections ----------------------------------------------------------------------------------
+local Message = class('message', 'Message')
+local Connection = class('connection', 'ConnectionMeta')
+Message.__index, Connection.__index = lazy 'message', lazy 'connection'
 
 function export.message(obj)
   return setmetatable({ obj }, Message)
@@ -216,18 +285,19 @@ local function rejection(name, code, text, mode)
   error(setmetatable({ code = code, text = tostring(text), mode = mode }, driver.Rejection), 0)
 end
 
-export.lua_functions = {
-  ['kumo.on'] = driver.on,
-  ['kumo.reject'] = function(code, text)
-    rejection('kumo.reject', code, text, 'If421')
-  end,
-  ['kumo.disconnect'] = function(code, text, mode)
-    rejection('kumo.disconnect', code, text, mode == nil and 'ForceDisconnect' or mode)
-  end,
-}
+-- What is declared without a Python function ------------------------------------------------------------------
+local own = { on = driver.on }
+
+function own.reject(code, text)
+  rejection('kumo.reject', code, text, 'If421')
+end
+
+function own.disconnect(code, text, mode)
+  rejection('kumo.disconnect', code, text, mode == nil and 'ForceDisconnect' or mode)
+end
 
 for _, level in ipairs { 'error', 'warn', 'info', 'debug' } do
-  export.lua_functions['kumo.log_' .. level] = function(...)
+  own['log_' .. level] = function(...)
     local parts = {}
     for n = 1, select('#', ...) do
       parts[n] = tostring((select(n, ...)))
@@ -236,53 +306,10 @@ for _, level in ipairs { 'error', 'warn', 'info', 'debug' } do
   end
 end
 
--- Putting it together ---------------------------------------------------------------------------------------
-local modules = { kumo = strict('kumo', {}) }
-loaded.kumo = modules.kumo
-
--- Called once per declared module, parents first.
-function export.module(path, parent, name)
-  modules[path] = strict(path, {})
-  modules[parent][name] = modules[path]
+function makers.lua(_, _, name)
+  return own[name]
 end
 
-function export.constant(path, name, value)
-  modules[path][name] = value
-end
-
-function export.sync(path, name, f)
-  modules[path][name] = sync(f)
-end
-
-function export.async(path, name, f)
-  modules[path][name] = async(f, path .. '.' .. name)
-end
-
-function export.lua(path, name)
-  modules[path][name] = export.lua_functions[path .. '.' .. name]
-end
-
-function export.method(kind, name, f)
-  methods[kind][name] = method(f)
-end
-
--- A method that needs the content, which may be in the spool only.
-function export.content_method(kind, name, f)
-  local load_message = py.load_message
-  driver.waits[load_message] = true
-  methods[kind][name] = function(self, ...)
-    local obj = rawtype(self) == 'table' and self[1]
-    if py.lacks_content(obj) then
-      if not isyieldable() then
-        error(where() .. 'msg:' .. name .. ' must read the spool, which has to wait: Lua forbids that here', 0)
-      end
-      local ok, message = yield(load_message, obj)
-      if not ok then
-        error(where() .. message, 0)
-      end
-    end
-    return check(f(obj, ...))
-  end
-end
+package.loaded.kumo = lazy 'kumo'
 
 return export

@@ -42,12 +42,12 @@ async def test_a_script_may_start_with_its_interpreter(policy: MakePolicy, tmp_p
 
 async def test_errors_at_the_top_level(policy: MakePolicy) -> None:
     lua = policy("local x = nil\n\nx.y = 1")
-    with pytest.raises(PolicyError, match=r"^policy\.lua: policy\.lua:4: attempt to index a nil value"):
+    with pytest.raises(
+        PolicyError, match=r"^loading the policy: policy\.lua:4: attempt to index a nil value"
+    ):
         await lua.load()
     lua = policy("kumo.reject(550, 'no')")
-    with pytest.raises(
-        PolicyError, match=r"^policy\.lua: kumo\.reject at the top level of the policy: 550 no"
-    ):
+    with pytest.raises(PolicyError, match=r"^loading the policy: kumo\.reject at the top level: 550 no"):
         await lua.load()
 
 
@@ -182,7 +182,7 @@ async def test_a_bug_of_ours_is_said_to_be_one(policy: MakePolicy, host: Recordi
 async def test_what_belongs_into_init_is_refused_at_the_top_level(
     policy: MakePolicy, host: RecordingHost, call: str
 ) -> None:
-    with pytest.raises(PolicyError, match=r"policy\.lua:2: kumo\.\w+ is for the init event"):
+    with pytest.raises(PolicyError, match=r"policy\.lua:2: kumo\.\w+: belongs in the init event"):
         await policy(call).load()
     assert host.calls == []
 
