@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from kumo_py.proto.address import AddressError
 from kumo_py.proto.client import mail_command, rcpt_command
 from kumo_py.proto.reply import EnhancedCode, Response
-from kumo_py.smtp_out.connection import Connection, PeerClosed
+from kumo_py.smtp_out.connection import Connection, ConnectionFailed, PeerClosed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,11 +20,15 @@ _ACCEPTED: Final = Response(250)
 
 
 class Refused(Exception):
-    """The transaction came to nothing; one response for each of its recipients."""
+    """The transaction came to nothing; one response for each of its recipients.
 
-    def __init__(self, responses: list[Response]) -> None:
+    With `closed` the server has gone, or is about to.
+    """
+
+    def __init__(self, responses: list[Response], *, closed: bool = False) -> None:
         super().__init__(responses[0].to_single_line())
         self.responses = responses
+        self.closed = closed
 
 
 class Untried(Exception):
@@ -79,63 +83,71 @@ class Envelope:
         return b"".join([start, self.mail, *self.rcpts, b"DATA\r\n"])
 
 
-async def pipelined_replies(
-    connection: Connection, envelope: Envelope, path: EgressPath, *, ahead: bool
+async def envelope_replies(
+    connection: Connection, envelope: Envelope, path: EgressPath, *, pipelined: bool, ahead: bool
 ) -> list[Response]:
-    """The replies to a pipelined envelope: one for each recipient, some of them 250. Raises Refused.
+    """The replies to an envelope: one for each recipient, some of them 2xx. Raises Refused or ConnectionFailed.
 
-    With `ahead`, a server that closes instead of answering has not tried the message: raises Untried.
+    A `pipelined` one is on its way already, else it is sent command by command. With `ahead`, a server that closes
+    instead of answering has not tried the message: raises Untried.
     """
-    reset = envelope.reset
-    timeout = path.rset_timeout if reset else path.mail_from_timeout
+    count = len(envelope.rcpts)
+    timeout = path.rset_timeout if envelope.reset else path.mail_from_timeout
+    if pipelined and await connection.go_ahead(envelope.reset + 1 + count, timeout, path.mail_from_timeout):
+        return [_ACCEPTED] * count
+    ask = connection.reply if pipelined else connection.command
+    connection.use_rset = True
     try:
-        if await connection.go_ahead(reset + 1 + len(envelope.rcpts), timeout, path.mail_from_timeout):
-            return [_ACCEPTED] * len(envelope.rcpts)
-        response = await connection.reply("RSET" if reset else _shown(envelope.mail), timeout)
+        mail = _ACCEPTED
+        if envelope.reset:
+            # Whatever it makes of RSET, its answer to MAIL tells whether there was something to reset.
+            mail = await ask("RSET", path.rset_timeout)
+        if mail.code != 421:
+            mail = await ask(_shown(envelope.mail), path.mail_from_timeout)
     except PeerClosed:
         if ahead:
             raise Untried from None
         raise
-    if ahead and response.code == 421:
+    if ahead and mail.code == 421:
         raise Untried
-    if reset:
-        reset_response = response
-        response = await connection.reply(_shown(envelope.mail), path.mail_from_timeout)
-        if reset_response.code != 250:
-            response = reset_response
-    answers = [await connection.reply(_shown(rcpt), path.rcpt_to_timeout) for rcpt in envelope.rcpts]
-    data = await connection.reply("DATA", path.data_timeout)
-    usable = response.code == 250 and any(answer.code == 250 for answer in answers)
-    if data.code == 354 and not usable:
-        # RFC 2920 §3.1: the server took DATA all the same; end it with nothing in it.
-        await connection.send([b".\r\n"], ".", path.data_dot_timeout)
-        await connection.reply(".", path.data_dot_timeout)
-    if response.code != 250:
-        raise Refused([response] * len(answers))
-    if not usable:
-        raise Refused(answers)
-    if data.code != 354:
-        raise Refused([data if answer.code == 250 else answer for answer in answers])
-    return answers
+    if not mail.is_success:
+        closed = mail.code == 421 or (pipelined and not await _pass_over(connection, count, path))
+        raise Refused([mail] * count, closed=closed)
+    answers: list[Response] = []
+    for rcpt in envelope.rcpts:
+        answers.append(await ask(_shown(rcpt), path.rcpt_to_timeout))
+        if answers[-1].code == 421:
+            answers += answers[-1:] * (count - len(answers))
+            raise Refused(_for_accepted(answers, answers[-1]), closed=True)
+    if not any(answer.is_success for answer in answers):
+        closed = pipelined and not await _pass_over(connection, 0, path)
+        raise Refused(answers, closed=closed)
+    data = await ask("DATA", path.data_timeout)
+    if data.code == 354:
+        return answers
+    if data.is_success:
+        raise ConnectionFailed(f"unexpected reply to DATA: {data.to_single_line()}")
+    raise Refused(_for_accepted(answers, data), closed=data.code == 421)
 
 
-async def stepwise_replies(connection: Connection, envelope: Envelope, path: EgressPath) -> list[Response]:
-    """The same for a server without PIPELINING: command by command. Raises Refused."""
-    if envelope.reset:
-        response = await connection.command("RSET", path.rset_timeout)
-        if response.code != 250:
-            raise Refused([response] * len(envelope.rcpts))
-    connection.use_rset = True
-    response = await connection.command(_shown(envelope.mail), path.mail_from_timeout)
-    if response.code != 250:
-        raise Refused([response] * len(envelope.rcpts))
-    answers = [await connection.command(_shown(rcpt), path.rcpt_to_timeout) for rcpt in envelope.rcpts]
-    if not any(answer.code == 250 for answer in answers):
-        raise Refused(answers)
-    data = await connection.command("DATA", path.data_timeout)
-    if data.code != 354:
-        raise Refused([data if answer.code == 250 else answer for answer in answers])
-    return answers
+async def _pass_over(connection: Connection, rcpts: int, path: EgressPath) -> bool:
+    """Take what else an envelope is answered that was refused; whether the server is still there then."""
+    try:
+        for _ in range(rcpts):
+            await connection.reply("RCPT", path.rcpt_to_timeout)
+        data = await connection.reply("DATA", path.data_timeout)
+        if data.code == 354:
+            # RFC 2920 §3.1: the server took DATA all the same; end it with nothing in it.
+            await connection.send([b".\r\n"], ".", path.data_dot_timeout)
+            data = await connection.reply(".", path.data_dot_timeout)
+    except ConnectionFailed:
+        return False
+    return data.code != 421
+
+
+def _for_accepted(answers: list[Response], response: Response) -> list[Response]:
+    """Recipients that were accepted share what came of it."""
+    return [response if answer.is_success else answer for answer in answers]
 
 
 def _shown(command: bytes) -> str:

@@ -21,13 +21,15 @@ from kumo_py.proto.client import stuff
 from kumo_py.proto.reply import EnhancedCode, Response
 from kumo_py.queue.context import InsertReason
 from kumo_py.smtp_out.connection import Connection, ConnectionFailed, TlsFailed, connect
-from kumo_py.smtp_out.envelope import Envelope, Refused, Untried, pipelined_replies, stepwise_replies
+from kumo_py.smtp_out.envelope import Envelope, Refused, Untried, envelope_replies
 from kumo_py.smtp_out.outcome import settle
 from kumo_py.smtp_out.plan import NoPlan, make_plan, shown
 from kumo_py.smtp_out.tls import ClientContexts, wants_tls
 from kumo_py.spool import SpoolError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kumo_py.dns import HostAddress
     from kumo_py.message.message import Message
     from kumo_py.queue.queues import Queues
@@ -221,11 +223,14 @@ class Session:
             assert msg is not None
             if self._envelope_sent is None and not await self._prepare(msg):
                 continue
-            recipients = msg.recipients[: self._ready.path.max_recipients_per_batch]
+            sent = self._envelope_sent
+            limit = self._ready.path.max_recipients_per_batch
+            recipients = msg.recipients[:limit] if sent is None else sent.recipients
+            closed = False
             try:
                 responses = await self._transact(connection, msg, recipients, pipelining=pipelining)
             except Refused as refused:
-                responses = refused.responses
+                responses, closed = refused.responses, refused.closed
             except Untried:
                 return False
             self._tried += 1
@@ -234,13 +239,13 @@ class Session:
             again = await settle(self._queues, msg, recipients, responses, self._context)
             if again:
                 self._retry_at_once(msg)
-            if any(response.code == 421 for response in responses):
+            if closed or any(response.code == 421 for response in responses):
                 self._envelope_sent = None
                 return False
         return True
 
     async def _transact(
-        self, connection: Connection, msg: Message, recipients: tuple[str, ...], *, pipelining: bool
+        self, connection: Connection, msg: Message, recipients: Sequence[str], *, pipelining: bool
     ) -> list[Response]:
         """One transaction; the response for each recipient. Raises Refused, Untried or ConnectionFailed."""
         path = self._ready.path
@@ -248,13 +253,9 @@ class Session:
         if envelope is None:
             envelope = Envelope(msg, recipients, connection, path)
         self._envelope_sent = None
-        if pipelining:
-            if not ahead:
-                commands = envelope.pipelined(connection)
-                await connection.send([commands], "MAIL", path.mail_from_timeout)
-            answers = await pipelined_replies(connection, envelope, path, ahead=ahead)
-        else:
-            answers = await stepwise_replies(connection, envelope, path)
+        if pipelining and not ahead:
+            await connection.send([envelope.pipelined(connection)], "MAIL", path.mail_from_timeout)
+        answers = await envelope_replies(connection, envelope, path, pipelined=pipelining, ahead=ahead)
         known = msg.dot_lines is not None
         parts = list(stuff(msg.data, msg.dot_lines, has_clean_endings=known))
         # A transaction that ends well leaves nothing to reset but what `enable_rset` asks for.
@@ -268,7 +269,7 @@ class Session:
         self._ready.note_pace(trio.current_time() - sent)
         if final.code != 250:
             connection.use_rset = True
-        return [final if answer.code == 250 else answer for answer in answers]
+        return [final if answer.is_success else answer for answer in answers]
 
     def _look_ahead(self, connection: Connection) -> Envelope | None:
         """The envelope that may ride with this body: of a message that needs no waiting for anything."""
