@@ -1,14 +1,18 @@
 """Address lists in headers: From, To and the like (RFC 5322 §3.4, with the obsolete forms of §4.4).
 
-Display names are decoded (RFC 2047); comments are skipped. Linear in the size of the value.
+Display names are decoded (RFC 2047); comments are skipped. Linear in the size of the value, and bounded in what
+it returns.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kumo_py.message.headers import HeaderError, decoded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n]+)
@@ -21,6 +25,10 @@ _TOKEN = re.compile(
 _COMMENT_PART = re.compile(r"[^()\\]++|\\.|[()]", re.DOTALL)
 _ATOM_ONLY = re.compile(r"""[^\x00-\x20()<>\[\]:;@\\,"\x7f]+""").fullmatch
 _UNESCAPE = re.compile(r"\\(.)", re.DOTALL)
+
+
+MAX_MAILBOXES = 2000
+"""More of them in one header are an error."""
 
 
 class Mailbox(NamedTuple):
@@ -54,11 +62,10 @@ class _Token(NamedTuple):
 
 def parse_address_list(value: bytes) -> list[Mailbox | Group]:
     """The mailboxes and groups of a raw header value; none for an empty one. Raises HeaderError."""
-    return _Parser(_tokens(value.decode("utf-8", "replace"))).parse()
+    return _Parser().parse(_tokens(value.decode("utf-8", "replace")))
 
 
-def _tokens(text: str) -> list[_Token]:
-    tokens: list[_Token] = []
+def _tokens(text: str) -> Iterator[_Token]:
     at, spaced = 0, False
     while at < len(text):
         if text[at] == "(":
@@ -71,9 +78,8 @@ def _tokens(text: str) -> list[_Token]:
         if match.lastgroup == "space":
             spaced = True
         else:
-            tokens.append(_Token(match.lastgroup or "", match[0], spaced))
+            yield _Token(match.lastgroup or "", match[0], spaced)
             spaced = False
-    return tokens
 
 
 def _comment_end(text: str, at: int) -> int:
@@ -89,40 +95,40 @@ def _comment_end(text: str, at: int) -> int:
 class _Parser:
     """One pass over the tokens. `_words` collects what may become a display name or an address."""
 
-    def __init__(self, tokens: list[_Token]) -> None:
-        self._tokens = tokens
+    def __init__(self) -> None:
         self._entries: list[Mailbox | Group] = []
         self._members: list[Mailbox] = []
         self._group: list[_Token] | None = None
         self._words: list[_Token] = []
+        self._angle: list[_Token] | None = None
+        self._count = 0
 
-    def parse(self) -> list[Mailbox | Group]:
-        at = 0
-        tokens = self._tokens
-        while at < len(tokens):
-            token = tokens[at]
-            at += 1
-            if token.kind != "special" or token.text == "@":
-                self._words.append(token)
-            elif token.text == "<":
-                end = next((n for n in range(at, len(tokens)) if tokens[n].text == ">"), None)
-                if end is None:
-                    raise _wrong("a '<' has no '>'")
-                self._add(_mailbox(_without_route(tokens[at:end]), self._words))
-                self._words = []
-                at = end + 1
-                if at < len(tokens) and tokens[at].text not in (",", ";"):
-                    raise _wrong(f"unexpected {tokens[at].text!r} after an address")
-            elif token.text == ",":
+    def parse(self, tokens: Iterator[_Token]) -> list[Mailbox | Group]:
+        between = True  # nothing stands between an address in angle brackets and the comma after it
+        for token in tokens:
+            text = token.text if token.kind == "special" else ""
+            if self._angle is not None:
+                if text == ">":
+                    self._add(_mailbox(_without_route(self._angle), self._words))
+                    self._words, self._angle, between = [], None, False
+                else:
+                    self._angle.append(token)
+            elif text == "," or (text == ";" and self._group is not None):
                 self._bare()
-            elif token.text == ":" and self._group is None:
+                between = True
+                if text == ";":
+                    self._entries.append(Group(_phrase(self._group or []), tuple(self._members)))
+                    self._group, self._members = None, []
+            elif text == "<" and between:
+                self._angle = []
+            elif text == ":" and between and self._group is None:
                 self._group, self._words = self._words, []
-            elif token.text == ";" and self._group is not None:
-                self._bare()
-                self._entries.append(Group(_phrase(self._group), tuple(self._members)))
-                self._group, self._members = None, []
+            elif text in ("", "@") and between:
+                self._words.append(token)
             else:
-                raise _wrong(f"unexpected {token.text!r}")
+                raise _wrong(f"unexpected {token.text[:20]!r}")
+        if self._angle is not None:
+            raise _wrong("a '<' has no '>'")
         self._bare()
         if self._group is not None:
             raise _wrong("a group does not end with ';'")
@@ -134,6 +140,9 @@ class _Parser:
             self._words = []
 
     def _add(self, mailbox: Mailbox) -> None:
+        self._count += 1
+        if self._count > MAX_MAILBOXES:
+            raise _wrong(f"it has more than {MAX_MAILBOXES} of them")
         (self._entries if self._group is None else self._members).append(mailbox)
 
 

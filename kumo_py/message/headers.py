@@ -27,6 +27,7 @@ _match_field = re.compile(rb"([!-9;-~]++)[ \t]*+:((?:[^\n]*+\n(?=[ \t]))*+[^\n]*
 _match_name = re.compile(rb"[!-9;-~]{1,900}").fullmatch
 # A value may be folded: CRLF, white space, and something else on the line.
 _match_value = re.compile(rb"[^\r\n\0]*+(?:\r\n(?=[ \t]+[^\r\n \t])[^\r\n\0]*+)*+").fullmatch
+_split_octets = re.compile(rb"[ \t]+").split
 _split_words = re.compile(r"[ \t\r\n]+").split
 _find_encoded = re.compile(r"=\?([!-)+->@-~]+)(?:\*[!-)+->@-~]*)?\?([BbQq])\?([!->@-~]*)\?=").finditer
 # Python's registry remembers every name it is asked for, and knows codecs that are none of text.
@@ -199,7 +200,7 @@ def _encoded(value: bytes) -> bytes:
 def _folded(value: bytes) -> bytes:
     lines: list[bytes] = []
     line = bytearray()
-    for word in value.split():
+    for word in _split_octets(value.strip(b" \t")):
         while word:
             if line and len(line) + 1 + len(word) > SOFT_WIDTH:
                 lines.append(bytes(line))
