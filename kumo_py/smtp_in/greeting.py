@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kumo_py.proto.reply import format_reply
 from kumo_py.smtp_in.replies import Reply
 
 if TYPE_CHECKING:
@@ -21,7 +22,14 @@ def ehlo(session: Session, command: Command) -> Answer:
     session.foreign_extensions = False
     if session.services.policy.handles("smtp_server_ehlo"):
         return _ask_ehlo(session, command.argument, extensions)
-    return _ehlo_reply(session, command.argument, extensions)
+    lines = _ehlo_lines(session, command.argument, extensions)
+    # Only the first line could be too long for one, or hold what format_reply replaces.
+    wire = format_reply(250, lines[0])
+    if wire.count(b"\n") == 1:
+        rest = "\r\n250-".join(extensions[:-1])
+        wire = b"250-%b250-%b\r\n250 %b\r\n" % (wire[4:], rest.encode(), extensions[-1].encode())
+        return Reply(250, "\n".join(lines), wire=wire)
+    return Reply(250, "\n".join(lines))
 
 
 async def _ask_ehlo(session: Session, domain: str, extensions: list[str]) -> Reply:
@@ -29,12 +37,12 @@ async def _ask_ehlo(session: Session, domain: str, extensions: list[str]) -> Rep
     if answer is not None:
         session.foreign_extensions = not set(extensions).issuperset(answer)
         extensions = answer
-    return _ehlo_reply(session, domain, extensions)
+    return Reply(250, "\n".join(_ehlo_lines(session, domain, extensions)))
 
 
-def _ehlo_reply(session: Session, domain: str, extensions: list[str]) -> Reply:
+def _ehlo_lines(session: Session, domain: str, extensions: list[str]) -> list[str]:
     _greeted(session, domain, esmtp=True)
-    return Reply(250, "\n".join([f"{session.params.hostname} Aloha {domain}", *extensions]))
+    return [f"{session.params.hostname} Aloha {domain}", *extensions]
 
 
 def helo(session: Session, command: Command) -> Answer:

@@ -25,12 +25,13 @@ class Reply:
         *,
         disconnect: Disconnect | None = None,
         closes: bool = False,
+        wire: bytes | None = None,
     ) -> None:
         self.code = code
         self.text = text
         self.disconnect = disconnect
         self.closes = closes or code == 421 or disconnect not in (None, Disconnect.NO)
-        self.wire = format_reply(code, text)
+        self.wire = format_reply(code, text) if wire is None else wire
 
     def __repr__(self) -> str:
         return f"Reply({self.code}, {self.text!r})"

@@ -29,6 +29,19 @@ async def test_ehlo_offers_what_we_do(smtp_node: MakeNode) -> None:
     )
 
 
+async def test_ehlo_with_very_long_names_keeps_to_the_line_limit(smtp_node: MakeNode) -> None:
+    client = smtp_node(hostname="h" * 300).connect()
+    await client.reply()
+    domain = ".".join(["d" * 60] * 4)
+    await client.send(f"EHLO {domain}\r\nNOOP\r\n".encode())
+    reply, answer = await client.replies(2)
+    assert answer == "250 the goggles do nothing"
+    lines = reply.removeprefix("250 ").split("\n")
+    assert all(len(line) <= 506 for line in lines)
+    assert "STARTTLS" in lines
+    assert "".join(lines).replace(" ", "").startswith(f"{'h' * 300}Aloha{domain}")
+
+
 async def test_ehlo_offers_xclient_to_those_who_may(smtp_node: MakeNode) -> None:
     client = smtp_node(allow_xclient=True).connect()
     assert "XCLIENT ADDR PORT DESTADDR DESTPORT" in (await client.greet()).split("\n")
