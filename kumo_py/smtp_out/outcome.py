@@ -34,19 +34,22 @@ async def settle(
     recipients: Sequence[str],
     responses: list[Response],
     context: LogContext,
-) -> bool:
+    untried: int = 0,
+) -> int:
     """Log the responses, one for each recipient, and forget or requeue the message.
 
-    True when it has recipients left that may go at once: then it is still the caller's.
+    `untried` is how many of its recipients follow on these and may go at once, beyond one transaction's limit;
+    those after them have failed and wait. Returns how many may go at once now, at the front: if any, the message is
+    still the caller's.
     """
     if len(responses) == 1 == len(msg.recipients) and responses[0].is_success:
         await queues.log.record(RecordType.Delivery, msg, responses[0], context)
         queues.forget(msg)
-        return False
+        return 0
     if queues.policy.handles(_REWRITE):
         responses = [await _rewritten(queues, msg, response) for response in responses]
-    left: list[str] = []
-    at_once = list(msg.recipients[len(recipients) :])
+    tried = len(recipients)
+    at_once, left = list(msg.recipients[tried : tried + untried]), list(msg.recipients[tried + untried :])
     groups: dict[tuple[RecordType, int, str, str | None], tuple[Response, list[str]]] = {}
     for index, (recipient, response) in enumerate(zip(recipients, responses, strict=True)):
         if index > 0 and _too_many(response):
@@ -64,16 +67,12 @@ async def settle(
         await queues.log.record(kind, msg, response, context, recipients=affected)
     if not left and not at_once:
         queues.forget(msg)
-        return False
+        return 0
     msg.set_envelope(msg.sender, (*at_once, *left))
-    if at_once and len(left) < len(recipients):
-        return True
-    if failure is None:
-        failure = Response(400, None, "KumoMTA internal: retrying failed batch")
-        await queues.requeue(msg, failure, (InsertReason.TOO_MANY_RECIPIENTS,))
-    else:
+    if not at_once:
+        failure = failure or Response(400, None, "KumoMTA internal: retrying failed batch")
         await queues.requeue(msg, failure, (InsertReason.LOGGED_TRANSIENT_FAILURE,))
-    return False
+    return len(at_once)
 
 
 def _kind(response: Response) -> RecordType:

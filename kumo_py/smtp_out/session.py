@@ -67,6 +67,7 @@ class Session:
 
     __slots__ = (
         "_ahead",
+        "_at_once",
         "_connection",
         "_context",
         "_delivery",
@@ -86,6 +87,8 @@ class Session:
         self._session_id = str(uuid.uuid4())
         self._message: Message | None = None
         """The message in hand."""
+        self._at_once = 0
+        """How many of its recipients may go now, at the front: the others failed in this session. 0 is all."""
         self._ahead: Envelope | None = None
         """The next one's envelope, once it is sent."""
         self._envelope_sent: Envelope | None = None
@@ -111,7 +114,8 @@ class Session:
             await self._refuse_all(err.response, err.reason)
             return
         self._context = self._log_context()
-        self._message = ready.take()
+        if not ready.stopping:
+            self._take()
         failures: list[str] = []
         try:
             while plan and self._message is not None:
@@ -134,7 +138,12 @@ class Session:
     def _refill(self, plan: list[HostAddress]) -> None:
         """Have a message in hand for the next host."""
         if plan and self._message is None and not self._ready.stopping:
-            self._message = self._ready.take()
+            self._take()
+
+    def _take(self) -> Message | None:
+        self._message = self._ready.take()
+        self._at_once = 0
+        return self._message
 
     def _give_back(self) -> None:
         """What was taken and not tried goes back, in order."""
@@ -223,8 +232,9 @@ class Session:
             assert msg is not None
             if self._envelope_sent is None and not await self._prepare(msg):
                 continue
+            at_once = self._at_once or len(msg.recipients)
             sent = self._envelope_sent
-            limit = self._ready.path.max_recipients_per_batch
+            limit = min(at_once, self._ready.path.max_recipients_per_batch)
             recipients = msg.recipients[:limit] if sent is None else sent.recipients
             closed = False
             try:
@@ -236,9 +246,10 @@ class Session:
             self._tried += 1
             self._envelope_sent, self._ahead = self._ahead, None
             self._message = None if self._envelope_sent is None else self._envelope_sent.msg
-            again = await settle(self._queues, msg, recipients, responses, self._context)
-            if again:
-                self._retry_at_once(msg)
+            untried = at_once - len(recipients)
+            self._at_once = await settle(self._queues, msg, recipients, responses, self._context, untried)
+            if self._at_once:
+                self._message = msg
             if closed or any(response.code == 421 for response in responses):
                 self._envelope_sent = None
                 return False
@@ -260,7 +271,9 @@ class Session:
         parts = list(stuff(msg.data, msg.dot_lines, has_clean_endings=known))
         # A transaction that ends well leaves nothing to reset but what `enable_rset` asks for.
         connection.use_rset = path.enable_rset
-        if pipelining and (following := self._look_ahead(connection)) is not None:
+        # Of several recipients some may have to follow in a transaction of their own, before the next message.
+        alone = len(msg.recipients) == 1
+        if pipelining and alone and (following := self._look_ahead(connection)) is not None:
             parts.append(following.pipelined(connection))
             self._ahead = following
         await connection.send(parts, "the message", path.data_dot_timeout)
@@ -297,8 +310,7 @@ class Session:
         """Wait for the next message; False to close the connection."""
         ready = self._ready
         while self._tried < ready.path.max_deliveries_per_connection and not ready.stopping:
-            self._message = ready.take()
-            if self._message is not None:
+            if self._take() is not None:
                 return True
             # A server that has gone meanwhile leaves the message to a new session.
             if not await ready.wait() or not connection.alive():
@@ -329,13 +341,6 @@ class Session:
                     return False
                 await trio.sleep(wait)
         return True
-
-    def _retry_at_once(self, msg: Message) -> None:
-        """Recipients beyond one transaction's limit follow now, or after the message already under way."""
-        if self._message is None:
-            self._message = msg
-        else:
-            self._ready.put_back(msg)
 
     # -- failures ----------------------------------------------------------------------------------
     async def _fail_in_hand(self, response: Response) -> None:

@@ -255,7 +255,7 @@ async def start_delivery(
     **options: Any,
 ) -> DeliveryNode:
     """A node whose mail all goes to these servers, in this order."""
-    clock.autojump_threshold = 0.03
+    clock.autojump_threshold = 0.005
     for server in servers:
         await nursery.start(server.serve)
     if queue is None and servers:
