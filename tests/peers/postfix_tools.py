@@ -8,11 +8,11 @@ import re
 import socket
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _COUNTERS = re.compile(rb"sess=(\d+) quit=(\d+) mesg=(\d+)")
 _ENVELOPE = 5
@@ -89,8 +89,9 @@ def _let_in(directory: Path) -> None:
     """Let an unprivileged user write there."""
     directory.chmod(0o777)
     for parent in directory.parents:
-        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
+        mode = parent.stat().st_mode
+        if not mode & 0o001:
+            parent.chmod(mode | 0o001)
 
 
 def _wait_for_port(address: str, process: subprocess.Popen[bytes], output: Path) -> None:

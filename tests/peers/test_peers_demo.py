@@ -51,7 +51,7 @@ def test_the_next_host_goes_away_and_comes_back(
 ) -> None:
     count = 3000
     node = start_node(relay_policy(tmp_path, sink.address))
-    program = Path(sys.executable).with_name("traffic-gen")
+    program = str(Path(sys.executable).with_name("traffic-gen"))
     command = [program, "--target", node.address, "--message-count", str(count), "--concurrency", "10"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as generator:
         try:
