@@ -184,10 +184,10 @@ def _received_start(session: Session, *, utf8: bool) -> bytes:
 
 async def _route(session: Session, msg: Message) -> _Accepted:
     """Find the queue, and whether the message may go there."""
-    trace = session.params.trace_headers
-    if trace.supplemental_header:
-        msg.prepend(supplemental(trace.header_name, msg.recipients, msg.meta, trace.include_meta_names))
     it = _Accepted(msg, msg.queue_name)
+    trace = session.params.trace_headers
+    if trace.supplemental_header and it.queue_name != NULL_QUEUE:
+        msg.prepend(supplemental(trace.header_name, msg.recipients, msg.meta, trace.include_meta_names))
     try:
         if it.queue_name != NULL_QUEUE:
             session.stage = "resolve"

@@ -186,4 +186,5 @@ class PolledTransport(SocketTransport):
     def close(self) -> None:
         if self._poller is not None:
             self._poller.forget(self._fileno)
+        self._step = None  # it refers to the session, and that to us
         super().close()
