@@ -16,7 +16,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import structlog
-import trio
 
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.logs import RecordType
@@ -216,25 +215,10 @@ def _look_for_report(session: Session, it: _Accepted, relaying: Relaying) -> Non
 async def _save(session: Session, queued: Sequence[_Accepted]) -> None:
     """All at once, so that they share one sync of the disk. Raises SpoolError."""
     spool = session.services.spool
-    if spool is None or session.params.deferred_spool:
+    if spool is None or not queued or session.params.deferred_spool:
         return
     session.stage = "spool"
-    if len(queued) == 1:
-        await spool.save(queued[0].msg)
-        return
-    errors: list[Exception] = []
-
-    async def save(msg: Message) -> None:
-        try:
-            await spool.save(msg)
-        except Exception as err:
-            errors.append(err)
-
-    async with trio.open_nursery() as nursery:
-        for it in queued:
-            nursery.start_soon(save, it.msg)
-    if errors:
-        raise errors[0]
+    await spool.save(*[it.msg for it in queued])
 
 
 def _forget(session: Session, messages: Iterable[Message]) -> None:

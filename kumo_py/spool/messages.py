@@ -22,31 +22,30 @@ class MessageSpool:
         self.data = data
         self.meta = meta
 
-    async def save(self, msg: Message) -> None:
-        """Write what is not saved yet and wait until it is durable.
+    async def save(self, *messages: Message) -> None:
+        """Write what is not saved yet and wait until it is durable; several share one sync.
 
-        Raises SpoolError; a message that was not in the spool before has left nothing there then.
+        Raises SpoolError; of messages that were not in the spool before, nothing is left there then.
         """
-        data_ticket = meta_ticket = None
-        if not msg.data_saved:
-            data_ticket = self.data.store(msg.id, msg.data)
-        if not msg.meta_saved:
-            meta_ticket = self.meta.store(msg.id, encode_meta(msg))
+        waits: list[tuple[Spool, int]] = []
         try:
-            if data_ticket is not None:
-                await self.data.wait_durable(data_ticket)
-                msg.data_saved = True
-            if meta_ticket is not None:
-                await self.meta.wait_durable(meta_ticket)
-                msg.meta_saved = True
+            for msg in messages:
+                if not msg.data_saved:
+                    waits.append((self.data, self.data.store(msg.id, msg.data)))
+                if not msg.meta_saved:
+                    waits.append((self.meta, self.meta.store(msg.id, encode_meta(msg))))
+            for spool, ticket in waits:
+                await spool.wait_durable(ticket)
         except BaseException:
             # What was never answered for must not come back at the next start.
-            if not msg.spooled:
-                self.meta.remove(msg.id)
-                self.data.remove(msg.id)
-                msg.data_saved = msg.meta_saved = False
+            for msg in messages:
+                if not msg.spooled:
+                    self.meta.remove(msg.id)
+                    self.data.remove(msg.id)
+                    msg.data_saved = msg.meta_saved = False
             raise
-        msg.spooled = True
+        for msg in messages:
+            msg.data_saved = msg.meta_saved = msg.spooled = True
 
     async def load_meta(self, msg: Message) -> None:
         """Bring envelope and metadata into memory. Raises KeyError or SpoolError."""
