@@ -26,7 +26,7 @@ SICK = SpoolError("cannot write to spool 'data' at /spool: Input/output error", 
 ONE_CONNECTION: Handlers = {"get_egress_path_config": constant(EgressPath(connection_limit=LimitSpec(1)))}
 
 
-# -- leaving memory -----------------------------------------------------------------------------------------
+# -- leaving memory ------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("policies", "wait", "data", "meta"),
     [
@@ -132,7 +132,7 @@ async def test_unsaved_bodies_stay_whatever_the_budget(
     assert node.queues._body_bytes == 0
 
 
-# -- the end --------------------------------------------------------------------------------------------------
+# -- the end -------------------------------------------------------------------------------------------
 async def test_what_is_only_in_memory_is_saved_at_the_end(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -188,7 +188,7 @@ async def test_a_spool_that_hangs_does_not_keep_the_node_from_ending(
         await node.stop()
 
 
-# -- a sick spool -----------------------------------------------------------------------------------------------
+# -- a sick spool --------------------------------------------------------------------------------------
 async def test_a_spool_that_fails_on_requeue_keeps_the_message(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:

@@ -53,7 +53,7 @@ def smtp_to(*hosts: str | NamedHost) -> QueueConfig:
     return QueueConfig(protocol=DeliveryProtocol(smtp=SmtpProtocol(mx_list=list(hosts))))
 
 
-# -- names ----------------------------------------------------------------------------------------------
+# -- names ---------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("config", "name"),
     [
@@ -148,7 +148,7 @@ async def test_a_broken_path_handler_delays_the_message(
     assert (msg.attempts, node.in_spool(msg)) == (1, True)
 
 
-# -- a full ready queue -----------------------------------------------------------------------------------
+# -- a full ready queue --------------------------------------------------------------------------------
 async def test_a_full_ready_queue_delays_without_an_attempt(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -182,7 +182,7 @@ async def test_delayed_by_a_full_ready_queue_they_all_come_through(
     assert {record.attempts for record in node.log.of("Delivery")} == {0}
 
 
-# -- sources ----------------------------------------------------------------------------------------------
+# -- sources -------------------------------------------------------------------------------------------
 async def test_sources_are_chosen_by_weighted_round_robin(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -287,7 +287,7 @@ async def test_a_changed_pool_is_taken_up_after_its_ttl(
     assert sender.sources == ["s1", "s2"]
 
 
-# -- connections --------------------------------------------------------------------------------------------
+# -- connections ---------------------------------------------------------------------------------------
 async def _connections(nursery: trio.Nursery, length: int, limit: int) -> int:
     node = await start_node(nursery, path(connection_limit=LimitSpec(limit), max_ready=100_000))
     opened = 0

@@ -274,7 +274,7 @@ async def test_a_message_that_is_only_held_back_expires_by_its_age(
     assert not node.in_spool(msg)
 
 
-# -- requeue_message ----------------------------------------------------------------------------------
+# -- requeue_message -----------------------------------------------------------------------------------
 async def test_requeue_message_is_told_why(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     node, sender = await start_sender(nursery, {"requeue_message": constant(None)})
     sender.outcome = sender.defer
@@ -397,7 +397,7 @@ async def test_without_a_configuration_no_message_expires(
     assert [sent.id for sent in sender.sent] == [msg.id]
 
 
-# -- throttles ----------------------------------------------------------------------------------------
+# -- throttles -----------------------------------------------------------------------------------------
 async def test_max_message_rate_holds_messages_back_without_an_attempt(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -508,7 +508,7 @@ async def test_an_earlier_message_wakes_the_sleeping_queue(
     assert sender.times == [pytest.approx(wait, abs=TICK) for wait in (50.0, 500.0, 5000.0)]
 
 
-# -- reaping ------------------------------------------------------------------------------------------
+# -- reaping -------------------------------------------------------------------------------------------
 async def test_an_unused_queue_is_dropped_after_ten_minutes(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:

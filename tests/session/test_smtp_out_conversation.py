@@ -21,7 +21,7 @@ BARE = ("8BITMIME",)
 """The extensions of a server that cannot pipeline."""
 
 
-# -- one message ------------------------------------------------------------------------------------------------
+# -- one message ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("extensions", [(), BARE])
 async def test_one_message(mock_clock: MockClock, nursery: trio.Nursery, extensions: tuple[str, ...]) -> None:
     server = Server(usual(*extensions, dot="250 2.0.0 queued as 1"))
@@ -124,7 +124,7 @@ async def test_the_null_sender(mock_clock: MockClock, nursery: trio.Nursery) -> 
     assert server.messages[0].mail == "MAIL FROM:<>"
 
 
-# -- content --------------------------------------------------------------------------------------------------------
+# -- content -------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("content", "wire"),
     [
@@ -248,7 +248,7 @@ async def test_an_address_without_a_wire_form_bounces(mock_clock: MockClock, nur
     assert server.commands == [["EHLO me.test", MAIL, RCPT, "DATA", ".", "QUIT"]]
 
 
-# -- several messages over one connection -----------------------------------------------------------------------------
+# -- several messages over one connection --------------------------------------------------------------
 async def test_the_next_envelope_rides_with_the_body(mock_clock: MockClock, nursery: trio.Nursery) -> None:
     server = Server()
     node = await start_delivery(mock_clock, nursery, server)
@@ -373,7 +373,7 @@ async def test_data_accepted_without_recipients_is_ended_empty(
     assert len(server.messages) == 1
 
 
-# -- answers ----------------------------------------------------------------------------------------------------------
+# -- answers -------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("extensions", [(), BARE])
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA", "dot"])
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ async def test_a_refused_content_is_refused_for_those_that_were_accepted(
     assert msg.recipients == ("one@b.test", "two@b.test")
 
 
-# -- more than one transaction ------------------------------------------------------------------------------------
+# -- more than one transaction -------------------------------------------------------------------------
 @EXTENSIONS
 async def test_batches(mock_clock: MockClock, nursery: trio.Nursery, extensions: tuple[str, ...]) -> None:
     server = Server(usual(*extensions))
