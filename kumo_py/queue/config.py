@@ -6,6 +6,7 @@ where its documentation differs.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Literal
 
 import msgspec
@@ -204,6 +205,13 @@ class EgressSource(Options, frozen=True):
     suspend_when_unplumbed: Suspension | None = None
     suspend_when_proxy_unhealthy: Suspension | None = None
     ttl: Duration = Duration(60.0)
+
+    def __post_init__(self) -> None:
+        if self.source_address is not None:
+            try:
+                ip_address(self.source_address)
+            except ValueError:
+                raise ValueError(f"source_address '{self.source_address}' is not an IP address") from None
 
 
 class PoolEntry(Options, frozen=True):

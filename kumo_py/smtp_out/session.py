@@ -380,7 +380,11 @@ class Session:
         queues = self._queues
         self._context = self._log_context()
         for msg in self._ready.take_all():
-            await queues.spool.load_meta(msg)
+            try:
+                await queues.spool.load_meta(msg)
+            except (KeyError, SpoolError, ValueError) as err:
+                await queues.unreadable(msg, err, self._context)
+                continue
             if response.is_permanent:
                 await queues.log.record(RecordType.Bounce, msg, response, self._context)
                 queues.forget(msg)
