@@ -73,10 +73,7 @@ def _read_chunk(command: Command, session: Session) -> Answer:
     if not isinstance(chunk, bytes):
         session.concluded = True
         return replies.FAULTS[chunk]
-    if transaction.chunks is None:
-        transaction.chunks = []
-    transaction.chunks.append(chunk)
-    transaction.received += len(chunk)
+    transaction.keep(chunk)
     if not command.last:
         return Reply(250, f"2.0.0 {len(chunk)} octets received")
     content = b"".join(transaction.chunks)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from kumo_py.smtp_in.session import Answer, Session
 
 
+_SMALL_CHUNK: Final = 8192
+"""Octets."""
+
+
 class Transaction:
     """What a client has said of the message that it is about to send."""
 
@@ -28,6 +32,17 @@ class Transaction:
         self.chunks: list[bytes] | None = None
         """What came with BDAT, once the first one was seen; `received` octets."""
         self.received = 0
+
+    def keep(self, chunk: bytes) -> None:
+        """Add what came with a BDAT; small chunks are glued together, or each would cost many times its size."""
+        self.received += len(chunk)
+        chunks = self.chunks
+        if not chunks:
+            self.chunks = [chunk]
+        elif len(chunk) + len(chunks[-1]) < _SMALL_CHUNK:
+            chunks[-1] += chunk
+        else:
+            chunks.append(chunk)
 
 
 def mail(session: Session, command: Command) -> Answer:

@@ -1,9 +1,10 @@
 """One SMTP session: the loop that turns what arrives into replies, and the state it works on.
 
-The loop asks the present *mode* (read a command, a content, a chunk, a SASL response, a PROXY header) for a
-reply. A mode takes what it can from the receiver and returns a Reply, or None if it needs more input; then all
-replies so far go out in one send, and only then the session waits. So a pipelined batch of commands costs one
-receive and one send (RFC 2920).
+What arrives is answered by the present *mode*: read a command, a content, a chunk, a SASL response, a PROXY
+header. A mode takes what it can from the receiver and gives a Reply; or a coroutine, if somebody has to be waited
+for; or None, if it needs more input. Nearly all commands are answered at once, in `_step`, which the transport
+calls without waking the session's task (wire.py); what must be waited for, logged or closed is left to the task.
+All replies to a pipelined batch go out in one send (RFC 2920).
 
 Time: a session has one cancel scope and no timers. It writes down until when it may do what it does, and
 `Endpoint.sweep` cuts off those that are late, about once a second. A command, or a content, has
@@ -246,7 +247,7 @@ class Session:
         return self.phase is Phase.READING and self.mode is read_command
 
     async def _heed_cut(self) -> None:
-        """Be cut off now, if it was decided just when what we waited for came."""
+        """Be cut off now, if that was decided just when what we waited for came."""
         if self._cut:
             await trio.lowlevel.checkpoint()
 

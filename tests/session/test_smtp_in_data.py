@@ -187,6 +187,20 @@ async def test_bdat_too_big(smtp_node: MakeNode) -> None:
     ]
 
 
+async def test_bdat_in_many_small_chunks(smtp_node: MakeNode) -> None:
+    """What is kept of them costs no more than their octets."""
+    node = smtp_node()
+    client = node.connect()
+    await _envelope(client)
+    await client.send(b"BDAT 1\r\nx" * 20_000 + b"BDAT 0\r\n" * 100)
+    assert set(await client.codes(20_100)) == {"250"}
+    (session,) = node.endpoint.sessions
+    assert len(session.transaction.chunks) <= 4
+    await client.send(b"BDAT 2 LAST\r\n\r\n")
+    # One line of 20,000 octets.
+    assert await client.reply() == "500 5.2.3 line too long"
+
+
 async def test_data_after_bdat(smtp_node: MakeNode) -> None:
     client = smtp_node().connect()
     await _envelope(client)
