@@ -18,9 +18,9 @@ from kumo_py.core.policy import Disconnect, PolicyError, Rejection
 from kumo_py.core.suggest import nearest
 from kumo_py.message.message import Message
 from kumo_py.policy.binding import bind, bind_async, problem
-from kumo_py.policy.registry import Function
+from kumo_py.policy.registry import Event, Function
 from kumo_py.policy.source import PolicySource, prelude
-from kumo_py.policy.types import CONNECTION, MESSAGE, LuaType, LuaValue, Values, plain, to_lua
+from kumo_py.policy.types import CONNECTION, MESSAGE, VALUE, LuaType, LuaValue, Values, to_lua
 from kumo_py.proto.address import split_address
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from kumo_py.policy.host import Host
-    from kumo_py.policy.registry import Event, Registry
+    from kumo_py.policy.registry import Registry
 
 _DONE, _WAIT, _REJECTED = range(3)
 _STOPPED = 4
@@ -60,12 +60,32 @@ _OF_THE_RUNTIME = (
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one context may use."""
+    """What one context may use.
+
+    `memory` is looked at by the guard. Lua's allocator has a limit too, but an error from there must not come
+    while Python puts a value into Lua: it would leave Python's frames by longjmp, with the GIL held. So that one
+    is far above what a single value can need.
+    """
 
     cpu_seconds: float = 5.0
     """CPU time of a handler between two waits."""
     memory: int = 256 * 1024 * 1024
     """Bytes of Lua's heap."""
+
+    @property
+    def memory_hard(self) -> int:
+        return 8 * self.memory
+
+
+@dataclass(slots=True)
+class PoolLimits:
+    """How long contexts are kept; the policy may change it."""
+
+    max_age: float = 300.0
+    """Seconds."""
+    max_uses: int = 1024
+    max_spare: int = 8192
+    """Idle contexts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +95,18 @@ class Environment:
     registry: Registry
     host: Host
     limits: Limits
-    validating: bool = False
+    pool_limits: PoolLimits
+    validating: bool
 
 
 class _Plan(NamedTuple):
     """How an event is run in this context."""
 
-    entry: Callable[..., LuaValue]
+    entry: Callable[..., LuaValue] | None
+    """None when this context has no handler."""
     types: tuple[LuaType, ...] | None
     """Of the arguments; None when they are Python objects that the entry wraps."""
-    event: Event | None
+    event: Event
 
 
 class LuaContext:
@@ -117,14 +139,15 @@ class LuaContext:
             register_builtins=False,
             unpack_returned_tuples=True,
             attribute_filter=_no_attributes,
-            max_memory=env.limits.memory,
+            max_memory=env.limits.memory_hard,
         )
         multiple = {name.encode(): True for name, event in env.registry.events.items() if event.multiple}
         driver = lua.compile(prelude("driver.lua"))(
             lua.table_from(
                 {
                     b"path_prefix": _PATH_PREFIX.encode(),
-                    b"cpu_budget": env.limits.cpu_seconds,
+                    b"cpu_seconds": env.limits.cpu_seconds,
+                    b"memory_kib": env.limits.memory // 1024,
                     b"multiple": lua.table_from(multiple),
                 }
             ),
@@ -178,6 +201,8 @@ class LuaContext:
         plan = self._plans.get(event)
         if plan is None:
             plan = self._plans[event] = self._plan(event)
+        if plan.entry is None:
+            return None
         self.event = event
         if plan.types is not None:
             args = tuple(
@@ -195,17 +220,16 @@ class LuaContext:
         Raises Rejection or PolicyError. `usable` is False after whatever leaves the runtime in doubt.
         """
         while outcome is not None:
-            match outcome[0]:
-                case tag if tag == _DONE:
-                    return self._result(event, outcome[1:])
-                case tag if tag == _WAIT:
-                    outcome = await self._wait(event, outcome)
-                case tag if tag == _REJECTED:
-                    text = outcome[2].decode("utf-8", "replace")
-                    raise Rejection(outcome[1], text, _MODES[outcome[3]])
-                case tag:
-                    self.usable = tag != _STOPPED
-                    raise PolicyError(f"{event}: {outcome[1].decode('utf-8', 'replace')}")
+            code = outcome[0]
+            if code == _WAIT:
+                outcome = await self._wait(event, outcome)
+            elif code == _DONE:
+                return self._result(event, outcome[1:])
+            elif code == _REJECTED:
+                raise Rejection(outcome[1], outcome[2].decode("utf-8", "replace"), _MODES[outcome[3]])
+            else:
+                self.usable = code != _STOPPED
+                raise PolicyError(f"{event}: {outcome[1].decode('utf-8', 'replace')}")
         return None
 
     async def _wait(self, event: str, outcome: LuaValue) -> LuaValue:
@@ -225,35 +249,32 @@ class LuaContext:
 
     def nothing(self, event: str) -> None:
         """The event's handlers returned no value. Raises PolicyError if they had to."""
-        declared = self.env.registry.events.get(event)
-        if declared is not None and declared.required and declared.result is not None:
+        declared = self._plans[event].event
+        if declared.required and declared.result is not None:
             raise PolicyError(
                 f"{event}: the handler at {self._place()} must return {declared.result.name}, got nothing"
             )
 
     def _plan(self, event: str) -> _Plan:
         name = event.encode()
-        declared = self.env.registry.events.get(event)
-        if declared is None:
-            return _Plan(self._entry(name), (), None)
-        types = [param.type for param in declared.params]
-        if all(one in (MESSAGE, CONNECTION) for one in types) and 0 < len(types) <= 2:
-            wrappers = [self.new_message if one is MESSAGE else self.new_connection for one in types]
+        declared = self.env.registry.events.get(event) or Event(event, (), VALUE, "", "-")
+        types = tuple(param.type for param in declared.params)
+        if types in ((MESSAGE,), (CONNECTION,), (MESSAGE, CONNECTION)):
+            wrappers = (self.new_message if one is MESSAGE else self.new_connection for one in types)
             return _Plan(self._entry(name, *wrappers), None, declared)
-        return _Plan(self._entry(name), tuple(types), declared)
+        return _Plan(self._entry(name), types, declared)
 
     def _result(self, event: str, values: tuple[LuaValue, ...]) -> LuaValue:
-        declared = self._plans[event].event if event in self._plans else None
-        if declared is None:
-            return plain(self, values[0]) if event in self._plans else None
-        if declared.result is None:
+        plan = self._plans.get(event)
+        if plan is None or plan.event.result is None:  # the policy file has no use for a result either
             return None
+        wanted = plan.event.result
         try:
-            if isinstance(declared.result, Values):
-                return declared.result.from_lua(self, values, event)
-            if values[0] is None and not declared.not_nil:
+            if isinstance(wanted, Values):
+                return wanted.from_lua(self, values, event)
+            if values[0] is None and not plan.event.not_nil:
                 return None
-            return declared.result.from_lua(self, values[0], event)
+            return wanted.from_lua(self, values[0], event)
         except OptionError as err:
             raise PolicyError(f"the handler at {self._place()}: {err}") from None
         except ValueError as err:

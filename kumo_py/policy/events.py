@@ -6,6 +6,10 @@ their user. Its arguments are passed as what they are, its result is plain data.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from kumo_py.core.options import to_builtins
+from kumo_py.policy.params import AuthInfo
 from kumo_py.policy.registry import Event, Param
 from kumo_py.policy.types import (
     ADDRESS,
@@ -13,13 +17,13 @@ from kumo_py.policy.types import (
     CONNECTION,
     INTEGER,
     MESSAGE,
-    TABLE,
     TEXT,
     TIME_DELTA,
     VALUE,
     ConfigObject,
     ListOf,
     LuaType,
+    LuaValue,
     OneOf,
     OptionTable,
     Values,
@@ -27,9 +31,21 @@ from kumo_py.policy.types import (
 from kumo_py.queue.config import EgressPath, EgressPool, EgressSource, QueueConfig
 from kumo_py.smtp_in.params import ListenerDomain, ListenerOverrides
 
+if TYPE_CHECKING:
+    from kumo_py.policy.context import LuaContext
+
 _MSG = Param("msg", MESSAGE)
 _CONN = Param("conn_meta", CONNECTION)
-_AUTH_RESULT = OneOf(BOOLEAN, TABLE)
+
+
+class _AuthInfo(OptionTable):
+    """Checked as the struct, handed on as plain data."""
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
+        return to_builtins(super().from_lua(ctx, raw, what))
+
+
+_AUTH_RESULT = OneOf(BOOLEAN, _AuthInfo(AuthInfo))
 
 QUEUE_CONFIG = ConfigObject(QueueConfig, "kumo.make_queue_config")
 EGRESS_PATH = ConfigObject(EgressPath, "kumo.make_egress_path")

@@ -1,6 +1,8 @@
-"""Options of the HTTP listener (KumoMTA `start_http_listener`)."""
+"""Tables that policies give us and no other room has a struct for."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import msgspec
 
@@ -8,7 +10,11 @@ from kumo_py.core.cidr import CidrSet
 from kumo_py.core.key_source import KeySource
 
 
-class HttpListenerParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class HttpListenerParams(_Options, frozen=True):
     """`kumo.start_http_listener`; sizes in bytes."""
 
     listen: str = "127.0.0.1:8000"
@@ -18,3 +24,26 @@ class HttpListenerParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     tls_certificate: KeySource | None = None
     tls_private_key: KeySource | None = None
     request_body_limit: int = 2 * 1024 * 1024
+
+
+class Identity(_Options, frozen=True):
+    """Somebody, and how we know."""
+
+    identity: str
+    context: Literal[
+        "SmtpAuthPlainAuthentication",
+        "SmtpAuthPlainAuthorization",
+        "HttpBasicAuth",
+        "BearerToken",
+        "ProxyAuthRfc1929",
+        "LocalSystem",
+        "GenericAuth",
+    ]
+
+
+class AuthInfo(_Options, frozen=True):
+    """KumoMTA's `auth_info`: what a handler that checks credentials may return instead of true."""
+
+    peer_address: str | None = None
+    identities: list[Identity] = []
+    groups: list[str] = []

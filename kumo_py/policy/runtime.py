@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from kumo_py.core.policy import PolicyError
 from kumo_py.message.message import Message
 from kumo_py.policy.binding import problem
-from kumo_py.policy.context import Environment, Limits
-from kumo_py.policy.pool import ContextPool, PoolLimits
+from kumo_py.policy.context import Environment, Limits, PoolLimits
+from kumo_py.policy.pool import ContextPool
 from kumo_py.policy.source import PolicySource
 from kumo_py.policy.surface import build_registry
 
@@ -37,13 +37,13 @@ class LuaPolicy:
         self.epoch = 0
         """How often a policy was loaded; it grows with each successful `reload`."""
         self._clock = clock
-        self._env = Environment(build_registry(), host, limits or Limits(), validating)
+        self._env = Environment(build_registry(), host, limits or Limits(), PoolLimits(), validating)
         self._pool: ContextPool
         self._events: frozenset[str] = frozenset()
 
     async def load(self) -> None:
         """Read the policy file and run it in a first context. Raises PolicyError; then nothing has changed."""
-        pool = ContextPool(self._env, PolicySource.read(self.path), self._clock, PoolLimits())
+        pool = ContextPool(self._env, PolicySource.read(self.path), self._clock)
         ctx = await pool.make()
         old = self._pool if self.epoch else None
         self._pool, self._events = pool, ctx.events

@@ -14,7 +14,7 @@ import orjson
 from lupa import lua54
 
 from kumo_py.core.duration import parse_duration
-from kumo_py.core.options import convert, to_builtins
+from kumo_py.core.options import OptionError, convert, to_builtins
 from kumo_py.message.address_header import Group, Mailbox
 from kumo_py.message.connection import ConnectionMeta
 from kumo_py.message.message import Message
@@ -158,17 +158,6 @@ class _Value:
         return to_lua(ctx, value)
 
 
-class _Table(_Value):
-    """A table with string keys."""
-
-    name = "table"
-
-    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> object:
-        if type(raw) is LuaTable and not isinstance(value := plain(ctx, raw), list):
-            return value
-        raise ValueError(f"must be a table with keys, got {shown(raw)}")
-
-
 class _Address:
     name = "EnvelopeAddress|string"
 
@@ -275,7 +264,6 @@ INTEGER = _Integer()
 NUMBER = _Number()
 BOOLEAN = _Boolean()
 VALUE = _Value()
-TABLE = _Table()
 ADDRESS = _Address()
 ADDRESS_HEADER = _AddressHeader()
 TIME_DELTA = _TimeDelta()
@@ -293,13 +281,14 @@ class ListOf:
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> list[Any]:
         if type(raw) is not LuaTable or ctx.inspect(raw) not in (None, b"array"):
             raise ValueError(f"must be a list, got {shown(raw)}")
+        found = dict(raw.items())
         items = []
         for n in range(1, len(raw) + 1):
             try:
-                items.append(self.item.from_lua(ctx, raw[n], what))
+                items.append(self.item.from_lua(ctx, found.get(n), what))
             except ValueError as err:
                 raise ValueError(f"[{n}] {err}") from None
-        if not items and any(True for _ in raw):
+        if found and not items:
             raise ValueError("must be a list, got a table with keys")
         return items
 
@@ -376,9 +365,11 @@ class OneOf:
         for one in self.types:
             try:
                 return one.from_lua(ctx, raw, what)
+            except OptionError:  # the right type, with something wrong in it
+                raise
             except ValueError as err:
-                errors.append(str(err).partition(", got ")[0])
-        raise ValueError(f"{' or '.join(dict.fromkeys(errors))}, got {shown(raw)}")
+                errors.append(str(err).partition(", got ")[0].removeprefix("must be "))
+        raise ValueError(f"must be {' or '.join(errors)}, got {shown(raw)}")
 
     def to_lua(self, ctx: LuaContext, value: LuaValue) -> LuaValue:
         return to_lua(ctx, value)
@@ -436,9 +427,10 @@ def plain(ctx: LuaContext, raw: LuaValue, depth: int = 0) -> LuaValue:
         if found[0] == b"address":
             return decoded(found[1])
         raise ValueError(f"cannot hold {shown(found[1])}")
+    items = dict(raw.items())
     if found is not None or len(raw):
-        return [plain(ctx, raw[n], depth + 1) for n in range(1, len(raw) + 1)]
-    return {_key(key): plain(ctx, item, depth + 1) for key, item in raw.items()}
+        return [plain(ctx, items.get(n), depth + 1) for n in range(1, len(raw) + 1)]
+    return {_key(key): plain(ctx, item, depth + 1) for key, item in items.items()}
 
 
 def _key(raw: LuaValue) -> str:

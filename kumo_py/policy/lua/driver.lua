@@ -19,7 +19,7 @@ local clock, rawget, rawset, select = os.clock, rawget, rawset, select
 local error, tostring = error, tostring
 local concat, pack, unpack = table.concat, table.pack, table.unpack
 local find, gmatch, traceback = string.find, string.gmatch, debug.traceback
-local setmetatable, pairs, ipairs = setmetatable, pairs, ipairs
+local collectgarbage, setmetatable, pairs, ipairs = collectgarbage, setmetatable, pairs, ipairs
 
 -- As in KumoMTA there is no debug library: with it a policy could take the guard off.
 _G.debug, package.loaded.debug = nil, nil
@@ -56,50 +56,65 @@ local function where()
   return ''
 end
 
--- What Python answered: the values, or an error at the policy's line.
-local function check(ok, ...)
-  if ok then
-    return ...
-  end
-  error(where() .. tostring((...)), 0)
-end
-
 -- The guard -------------------------------------------------------------------------------------------------
--- It sees neither the inside of one C function nor finalizers, where Lua calls no hook.
-local GUARD_INTERVAL = 200000 -- VM instructions: 1 to 10 ms
-local budget = options.cpu_budget
+-- It sees neither the inside of one C function nor finalizers, where Lua calls no hook. Memory has a second, higher
+-- limit in Lua's allocator for what grows between two looks; Python must never run into that one (see Limits).
+local GUARD_INTERVAL = 20000 -- VM instructions: 0.1 to 1 ms
+local budget, memory = options.cpu_seconds, options.memory_kib
 
--- Whether the time is up, by the CPU time since the guard first looked.
-local function time_is_up()
-  local now = clock()
-  since = since or now
-  if not stopped and now - since > budget then
-    stopped = where() .. 'stopped after ' .. budget .. ' s of CPU time'
+-- Why this run has to stop, if it has to; CPU time is counted since the guard first looked.
+local function must_stop()
+  if not stopped then
+    local now = clock()
+    since = since or now
+    if now - since > budget then
+      stopped = where() .. 'stopped after ' .. budget .. ' s of CPU time'
+    elseif collectgarbage 'count' > memory then
+      collectgarbage()
+      if collectgarbage 'count' > memory then
+        stopped = where() .. 'stopped with more than ' .. memory // 1024 .. ' MiB of memory in use'
+      end
+    end
   end
   return stopped
 end
 
 local function guard()
-  if time_is_up() then
+  if must_stop() then
     error(stopped, 0)
   end
 end
 
--- What catches errors looks at the clock after each, so that no loop around a pcall outlives the guard. It covers
--- two more places where Lua calls no hook: where errors are handled, and at the limit of nested calls. A coroutine
--- that must stop yields for good where it can: to unwind a deep stack of pcalls takes quadratic time.
+-- A coroutine that must stop yields for good where it can: to unwind a deep stack of pcalls takes quadratic time.
 local waits = {} -- what Python awaits when it is yielded, as a set
 local STOP = {}
 waits[STOP] = true
 
+local function stop()
+  if isyieldable() then
+    yield(STOP)
+  end
+  error(stopped, 0)
+end
+
+-- What catches errors asks the guard after each, so that no loop around a pcall outlives it. It covers two more
+-- places where Lua calls no hook: where errors are handled, and at the limit of nested calls.
 local function caught(ok, ...)
-  if not ok and time_is_up() then
-    if isyieldable() then
-      yield(STOP)
-    end
-    error(stopped, 0)
+  if not ok and must_stop() then
+    stop()
   end
   return ok, ...
+end
+
+-- What Python answered: the values, or an error at the policy's line.
+local function check(ok, ...)
+  if ok then
+    if collectgarbage 'count' > memory and must_stop() then
+      stop()
+    end
+    return ...
+  end
+  error(where() .. tostring((...)), 0)
 end
 
 local pcall, xpcall = pcall, xpcall
@@ -110,7 +125,7 @@ end
 
 function _G.xpcall(f, handler, ...)
   return caught(xpcall(f, function(err)
-    if time_is_up() then
+    if must_stop() then
       return err
     end
     return handler(err)

@@ -9,7 +9,7 @@ from kumo_py.logs.config import LocalLogsConfig
 from kumo_py.policy.events import EGRESS_PATH, EGRESS_POOL, EGRESS_SOURCE, LISTENER_DOMAIN, QUEUE_CONFIG
 from kumo_py.policy.params import HttpListenerParams
 from kumo_py.policy.registry import Owner, Param
-from kumo_py.policy.types import INTEGER, TEXT, VALUE, OptionTable
+from kumo_py.policy.types import INTEGER, NUMBER, TEXT, VALUE, OptionTable
 from kumo_py.queue.config import EgressPath, EgressPool, EgressSource, QueueConfig
 from kumo_py.smtp_in.params import ListenerDomain, ListenerParams
 from kumo_py.spool.config import SpoolConfig
@@ -114,3 +114,24 @@ def set_diagnostic_log_filter(ctx: LuaContext, filter: str) -> None:
 def available_parallelism(ctx: LuaContext) -> int:
     """The number of CPUs that the node may use."""
     return len(os.sched_getaffinity(0))
+
+
+_COUNT = Param("count", INTEGER)
+
+
+@kumo.function("set_max_lua_context_age", Param("seconds", NUMBER))
+def set_max_lua_context_age(ctx: LuaContext, seconds: float) -> None:
+    """How long a Lua context is used; 300 seconds unless set."""
+    ctx.env.pool_limits.max_age = seconds
+
+
+@kumo.function("set_max_lua_context_use_count", _COUNT)
+def set_max_lua_context_use_count(ctx: LuaContext, count: int) -> None:
+    """How many events a Lua context runs before it is dropped; 1024 unless set."""
+    ctx.env.pool_limits.max_uses = count
+
+
+@kumo.function("set_max_spare_lua_contexts", _COUNT)
+def set_max_spare_lua_contexts(ctx: LuaContext, count: int) -> None:
+    """How many idle Lua contexts are kept; 8192 unless set."""
+    ctx.env.pool_limits.max_spare = count

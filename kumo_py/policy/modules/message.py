@@ -139,7 +139,11 @@ def append_header(ctx: LuaContext, msg: Message, name: bytes, value: bytes, enco
 @message.function("prepend_header", _NAME, Param("value", BYTES), _ENCODE, needs_content=True)
 def prepend_header(ctx: LuaContext, msg: Message, name: bytes, value: bytes, encode: bool | None) -> None:
     """Add a header before the others; `encode` as in append_header."""
-    msg.prepend(headers.header_line(name, value, encode=bool(encode)))
+    line = headers.header_line(name, value, encode=bool(encode))
+    if line.startswith(b"."):
+        msg.set_data(line + msg.data)
+    else:
+        msg.prepend(line)
 
 
 @message.function("get_first_named_header_value", _NAME, result=BYTES, needs_content=True)

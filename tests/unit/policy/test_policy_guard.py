@@ -81,18 +81,45 @@ async def test_short_work_after_a_long_wait_is_not_spinning(
     assert await lua.ask("mine") == 5 * 300000 * 300001 // 2
 
 
-async def test_memory_is_bounded(policy: MakePolicy) -> None:
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while true do t[#t + 1] = ('x'):rep(100000) .. #t end",
+        "local s = 'x' while true do s = s .. s end",
+        "('x'):rep(1000000000)",
+        "while true do t[#t + 1] = msg:get_data() end",
+        "while true do pcall(function() t[#t + 1] = msg:get_data() end) end",
+        "while true do t[#t + 1] = msg:sender() end",
+        "while true do t[#t + 1] = kumo.json_parse(text) end",
+        "while true do t[#t + 1] = kumo.make_queue_config {}.protocol end",
+    ],
+)
+async def test_memory_is_bounded(policy: MakePolicy, msg: Message, code: str) -> None:
     lua = policy(
-        """
-        kumo.on('eat', function() local t = {} while true do t[#t + 1] = ('x'):rep(100000) .. #t end end)
+        f"""
+        local text = '[' .. ('"abc", '):rep(1000) .. '1]'
+        kumo.on('eat', function(msg) local t = {{}} {code} end)
         kumo.on('mine', function() return 1 end)
         """,
-        limits=Limits(memory=8 * 1024 * 1024),
+        limits=Limits(memory=2 * 1024 * 1024),
     )
+    msg.set_data(b"x" * 1_000_000)
     await lua.load()
-    with pytest.raises(PolicyError, match=r"eat: .*not enough memory"):
-        await lua.ask("eat")
+    with pytest.raises(
+        PolicyError, match=r"eat: .*(not enough memory|stopped with more than 2 MiB of memory in use)"
+    ):
+        await lua.ask("eat", msg)
     assert await lua.ask("mine") == 1
+
+
+async def test_garbage_is_no_memory_in_use(policy: MakePolicy, msg: Message) -> None:
+    lua = policy(
+        "kumo.on('mine', function(msg) for n = 1, 100 do msg:get_data() end return 'fine' end)",
+        limits=Limits(memory=2 * 1024 * 1024),
+    )
+    msg.set_data(b"x" * 1_000_000)
+    await lua.load()
+    assert await lua.ask("mine", msg) == "fine"
 
 
 async def test_a_deep_recursion_is_an_error(policy: MakePolicy) -> None:

@@ -71,6 +71,17 @@ async def test_a_context_is_dropped_after_300_seconds(policy: MakePolicy, autoju
     assert await lua.ask("use") == 1
 
 
+async def test_the_policy_sets_the_limits(policy: MakePolicy, autojump_clock: object) -> None:
+    lua = policy(COUNTING + "kumo.set_max_lua_context_use_count(3)\nkumo.set_max_lua_context_age(10)")
+    await lua.load()
+    assert [await lua.ask("use") for _ in range(4)] == [1, 2, 1, 2]
+    await trio.sleep(10)
+    assert await lua.ask("use") == 1
+    lua = policy(COUNTING + "kumo.set_max_spare_lua_contexts(0)")
+    await lua.load()
+    assert [await lua.ask("use") for _ in range(2)] == [1, 1]
+
+
 async def test_the_top_level_runs_again_for_each_context(
     policy: MakePolicy, host: RecordingHost, autojump_clock: object
 ) -> None:
