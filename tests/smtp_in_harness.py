@@ -81,14 +81,21 @@ class FakeSpool:
     def __init__(self) -> None:
         self.stored: dict[bytes, bytes] = {}
         self.fail: Callable[[Message], Any] | None = None
+        self.saves: list[int] = []
+        """How many messages each call was about."""
 
-    async def save(self, msg: Message) -> None:
-        if self.fail is not None:
-            result = self.fail(msg)
-            if inspect.isawaitable(result):
-                await result
-        self.stored[msg.id] = msg.data
-        msg.data_saved = msg.meta_saved = msg.spooled = True
+    async def save(self, *messages: Message) -> None:
+        self.saves.append(len(messages))
+        try:
+            for msg in messages:
+                if self.fail is not None and inspect.isawaitable(result := self.fail(msg)):
+                    await result
+                self.stored[msg.id] = msg.data
+                msg.data_saved = msg.meta_saved = msg.spooled = True
+        except BaseException:
+            for msg in messages:
+                self.remove(msg)
+            raise
 
     def remove(self, msg: Message) -> None:
         self.stored.pop(msg.id, None)

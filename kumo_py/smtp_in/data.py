@@ -76,7 +76,7 @@ def _read_chunk(command: Command, session: Session) -> Answer:
     transaction.keep(chunk)
     if not command.last:
         return Reply(250, f"2.0.0 {len(chunk)} octets received")
-    content = b"".join(transaction.chunks)
+    content = b"".join(transaction.chunks or ())
     if not content.endswith(b"\r\n"):
         content += b"\r\n"  # DATA, by which it leaves us, cannot end otherwise
     params = session.params
