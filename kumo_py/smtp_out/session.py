@@ -339,7 +339,10 @@ class Session:
                     reason = InsertReason.MESSAGE_RATE_THROTTLE
                     await ready.requeue_all(response, reason, delay=wait, count_attempt=False)
                     return False
-                await trio.sleep(wait)
+                if ready.stopping:
+                    self._give_back()
+                    return False
+                await trio.sleep(min(wait, 1.0))
         return True
 
     # -- failures ----------------------------------------------------------------------------------
