@@ -12,6 +12,7 @@ put back untried.
 from __future__ import annotations
 
 import uuid
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import trio
@@ -157,7 +158,7 @@ class Session:
         """Connect and deliver: whether the session ended in good order, or why none came about."""
         path = self._ready.path
         where = f"{host.name}/{shown(host)}"
-        established = False
+        established = ended_well = False
         try:
             connection = self._connection = Connection(await connect(host, self._ready.source, path))
         except ConnectionFailed as err:
@@ -167,9 +168,9 @@ class Session:
                 await self._establish(connection, host)
                 established = True
                 self._ready.consecutive_failures = 0
-                if await self._converse(connection):
+                ended_well = await self._converse(connection)
+                if ended_well:
                     await connection.quit()
-                    return True, None
             if self._scope.cancelled_caught:
                 what, seconds = connection.waiting_for
                 if not established:
@@ -187,7 +188,7 @@ class Session:
         finally:
             self._connection = None
             connection.close()
-        return False, None
+        return ended_well, None
 
     async def _establish(self, connection: Connection, host: HostAddress) -> None:
         path, source = self._ready.path, self._ready.source
@@ -247,10 +248,13 @@ class Session:
             self._envelope_sent, self._ahead = self._ahead, None
             self._message = None if self._envelope_sent is None else self._envelope_sent.msg
             untried = at_once - len(recipients)
-            self._at_once = await settle(self._queues, msg, recipients, responses, self._context, untried)
+            # A reply that came just when the watch gave it up still counts.
+            given_up = self._scope.cancel_called
+            with trio.CancelScope(shield=True) if given_up else nullcontext():
+                self._at_once = await settle(self._queues, msg, recipients, responses, self._context, untried)
             if self._at_once:
                 self._message = msg
-            if closed or any(response.code == 421 for response in responses):
+            if closed or given_up or any(response.code == 421 for response in responses):
                 self._envelope_sent = None
                 return False
         return True

@@ -502,6 +502,33 @@ async def test_connecting_has_its_timeout(mock_clock: MockClock, nursery: trio.N
     assert record.at == pytest.approx(4, abs=0.1)
 
 
+@pytest.mark.parametrize("reply", ["250 queued", "450 later", "550 never"])
+async def test_a_reply_in_the_last_moment_counts(
+    mock_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, reply: str
+) -> None:
+    """The watch gives a session up in the very moment in which its reply has come."""
+    from kumo_py.smtp_out.connection import Connection
+
+    server = Server(usual(dot=reply), usual())
+    node = await start_delivery(mock_clock, nursery, server)
+    original = Connection.reply
+
+    async def reply_then_cancel(self: Connection, command: str | None, timeout: float) -> Any:
+        response = await original(self, command, timeout)
+        if command == "." and len(server.peers) == 1:
+            (session,) = node.delivery._sessions
+            session._scope.cancel()
+        return response
+
+    monkeypatch.setattr(Connection, "reply", reply_then_cancel)
+    messages = [await node.send(saved=False) for _ in range(3)]
+    await node.done(3)
+    kind = {"2": "Delivery", "4": "TransientFailure", "5": "Bounce"}[reply[0]]
+    assert node.log.kinds == [kind, "Delivery", "Delivery"]
+    assert [record.id for record in node.log.records] == [msg.id for msg in messages]
+    assert node.in_spool(messages[0]) == (kind == "TransientFailure")
+
+
 # -- nonsense ------------------------------------------------------------------------------------------
 def endless(piece: bytes, greeted: bool) -> Script:
     async def script(peer: Peer) -> None:
