@@ -149,7 +149,7 @@ class GroupCommit(ABC):
         if location is not None:
             if self._idle:
                 self._wake_writer()
-            self._unindexed(location)
+            self._unindexed(id, location)
             self._bury(id, location)
 
     async def load(self, id: bytes) -> bytes:
@@ -200,8 +200,8 @@ class GroupCommit(ABC):
         """The job failed, and undid what it had done."""
         return
 
-    def _unindexed(self, location: int) -> None:
-        """Take note that the index no longer points to `location`."""
+    def _unindexed(self, id: bytes, location: int) -> None:
+        """Take note that the index no longer has the id, which was at `location`."""
         return
 
     def _bury(self, id: bytes, location: int) -> None:

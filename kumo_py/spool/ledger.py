@@ -87,6 +87,8 @@ class Ledger:
         """In all segments: headers, removals, and records that the index does not point to."""
         self.older: dict[bytes, int] = {}
         """The oldest segment that may hold a superseded copy of a live id, where there is one."""
+        self._doomed: set[int] = set()
+        """Locations of removed records that count as live until their removal is written: see `forget`."""
         self.dead: set[Segment] = set()
         """Sealed segments without live records."""
         self.changed = True
@@ -123,10 +125,29 @@ class Ledger:
             self.dead.add(segment)
             self.changed = True
 
+    def forget(self, id: bytes, location: int) -> None:
+        """Account for a removed message.
+
+        If an older copy may exist, the record must not go before the removal is written: the older copy would
+        come back. Any other record may, so that a disk too full for removals becomes empty all the same.
+        """
+        if id in self.older:
+            self._doomed.add(location)
+        else:
+            self.kill(location)
+
     def removal(self, id: bytes, location: int) -> Removal:
         """What has to be written to void the record at `location` and all older ones."""
         number = location >> 64
         return id, self.older.get(id, number), location >> 32
+
+    def forgotten(self, removes: Iterable[tuple[bytes, int]]) -> None:
+        """The removals of these ids and locations are written."""
+        if self._doomed:
+            for _, location in removes:
+                if location in self._doomed:
+                    self._doomed.remove(location)
+                    self.kill(location)
 
     def removed(self, segment: Segment, removals: Iterable[Removal]) -> None:
         """Account for removals written to `segment`."""

@@ -131,7 +131,7 @@ class _DiskWriter:
         path = message_path(self._root, id)
         if litter is None:
             self._make_directory(os.path.dirname(path))
-            undo_rename: _Step = (ops.unlink, (path,))
+            undo_rename: _Step = (self._withdraw, (path, temporary))
         else:
             old = temporary + ".old"
             with suppress(FileNotFoundError):
@@ -153,6 +153,13 @@ class _DiskWriter:
             for _ in range(4):
                 path = os.path.dirname(path)
                 self._ops.rmdir(path)
+
+    def _withdraw(self, path: str, temporary: str) -> None:
+        """Undo a rename: out of sight one way or the other."""
+        try:
+            self._ops.rename(path, temporary)
+        except OSError:
+            self._ops.unlink(path)
 
     def finish(self) -> None:
         """Settle what is owed, and make it durable. Raises OSError."""

@@ -143,6 +143,7 @@ class SegmentLog(GroupCommit):
 
     def _written(self, batch: Batch, job: Job) -> list[tuple[bytes, int]]:
         self._appended(cast("Append", job), batch.stores)
+        self._ledger.forgotten(batch.removes)
         return []
 
     def _appended(self, job: Append, wanted: Container[bytes]) -> None:
@@ -161,8 +162,8 @@ class SegmentLog(GroupCommit):
         if segment.sealed:
             self._seal(segment)
 
-    def _unindexed(self, location: int) -> None:
-        self._ledger.kill(location)
+    def _unindexed(self, id: bytes, location: int) -> None:
+        self._ledger.forget(id, location)
 
     def _last_job(self) -> Job:
         return LastSync(self._appender, self._active)
@@ -239,7 +240,10 @@ class SegmentLog(GroupCommit):
             if segments := ledger.expendable():
                 return Unlink(self._appender, [(segment, not segment.readers) for segment in segments])
         if self._closing:
-            return None
+            if pending or self._index or self._active is None:
+                return None
+            self._seal(self._active)  # nothing is alive: leave no file behind
+            return self._chore(pending)
         if self._step is not None:
             return self._copy(self._step)
         pressure = ledger.dead_bytes > _PRESSURE_BYTES

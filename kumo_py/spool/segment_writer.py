@@ -43,11 +43,14 @@ class SegmentWriter:
         self._directory = directory
         self._flush = flush
         self._debts: list[tuple[Segment, int]] = []  # segments, and the length up to which they count
+        self._unsynced: Segment | None = None  # has removals that are not durable yet
 
     def append(self, segment: Segment, buffers: list[bytes], *, sync: bool) -> None:
         """Write all buffers at the end of the segment; it is made if it is not there. Raises OSError."""
         ops = self._ops
         self._settle()
+        if self._unsynced is not segment:
+            self._sync_removals()
         if segment.fd < 0:
             segment.fd = ops.open(segment.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
         try:
@@ -62,6 +65,8 @@ class SegmentWriter:
                 segment.sealed = True
                 self._undo(segment)
                 raise
+        elif self._flush:
+            self._unsynced = segment
 
     def sync(self, segment: Segment) -> None:
         """Make the segment's content and its name durable. Raises OSError."""
@@ -69,9 +74,17 @@ class SegmentWriter:
         if not segment.listed:
             self._ops.fsync_dir(self._directory)
             segment.listed = True
+        if self._unsynced is segment:
+            self._unsynced = None
 
     def unlink(self, segment: Segment, *, close: bool) -> None:
-        """Remove a segment, durably. Raises OSError."""
+        """Remove a segment, durably. Raises OSError.
+
+        What it holds may supersede an older copy of a message; a removal of both must be durable first.
+        """
+        if self._unsynced is segment:
+            self._unsynced = None
+        self._sync_removals()
         with suppress(FileNotFoundError):
             self._ops.unlink(segment.path)
         self._ops.fsync_dir(self._directory)
@@ -79,6 +92,12 @@ class SegmentWriter:
         if close and segment.fd >= 0:
             fd, segment.fd = segment.fd, -1
             self._ops.close(fd)
+
+    def _sync_removals(self) -> None:
+        """Raises OSError, once: what a failed sync has lost no other sync brings back."""
+        segment, self._unsynced = self._unsynced, None
+        if segment is not None:
+            self.sync(segment)
 
     def _undo(self, segment: Segment) -> None:
         try:

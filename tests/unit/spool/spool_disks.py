@@ -243,13 +243,13 @@ async def settled(spool: Spool) -> None:
 
 
 @asynccontextmanager
-async def held_back(spool: Spool) -> AsyncIterator[None]:
+async def held_back(spool: Spool) -> AsyncIterator[list[Any]]:
     """Keep jobs from the writer thread; give them to it at the end."""
     writer = cast("GroupCommit", spool)._writer
     submit = writer.submit
     jobs: list[Any] = []
     writer.submit = jobs.append
-    yield
+    yield jobs
     writer.submit = submit
     for job in jobs:
         submit(job)

@@ -183,6 +183,19 @@ async def test_how_a_failed_batch_is_undone(faults: set[str], left: list[str]) -
     await spool.aclose()
 
 
+async def test_a_segment_whose_sync_failed_is_not_used_on() -> None:
+    disk = MemoryDisk()
+    ops = FaultyOps(disk)
+    spool = await open_spool(config(), ops)
+    await save(spool, 1, b"good")
+    ops.fault = failing("fdatasync", ops.counts["fdatasync"] + 1, ops.counts["fdatasync"] + 1, errno.EIO)
+    with pytest.raises(SpoolError):
+        await save(spool, 2, b"bad")
+    await save(spool, 3, b"good again")
+    assert sorted(disk.listdir(ROOT)) == ["0000000001.seg", "0000000002.seg", "lock"]
+    await spool.aclose()
+
+
 async def test_while_a_failed_batch_cannot_be_undone_none_is_taken() -> None:
     disk = MemoryDisk()
     ops = FaultyOps(disk)
