@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from kumo_py.core.options import OptionError
-from kumo_py.message.connection import ConnectionMeta
-from kumo_py.message.message import Message, NotLoaded
-from kumo_py.policy.types import LuaValue
+from kumo_py.message.message import NotLoaded
+from kumo_py.policy.types import CONNECTION, MESSAGE, LuaValue
 from kumo_py.spool.errors import SpoolError
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 Answer: TypeAlias = tuple[LuaValue, ...]
 _NOTHING: Answer = (True,)
-_OBJECT_TYPES = {"message": Message, "connection": ConnectionMeta}
 
 
 def bind(ctx: LuaContext, function: Function) -> Callable[..., Answer]:
@@ -112,9 +110,9 @@ class _Arguments:
             _optional(param.type.from_lua) if param.optional else param.type.from_lua
             for param in function.params
         ]
-        if function.owner in _OBJECT_TYPES:
+        if function.is_method:
             self._names.insert(0, "self")
-            self.readers.insert(0, _this(function))
+            self.readers.insert(0, (MESSAGE if function.owner == "message" else CONNECTION).this)
 
     def read(self, raw: Answer) -> list[LuaValue]:
         """Raises OptionError, naming the argument that is wrong."""
@@ -125,7 +123,8 @@ class _Arguments:
             except OptionError:
                 raise
             except ValueError as err:
-                raise OptionError(f"{self._label}: argument '{name}' {err}") from None
+                text = f"argument '{name}' {err}" if name != "self" else str(err)
+                raise OptionError(f"{self._label}: {text}") from None
         return values
 
     def failure(self, err: Exception, raw: Answer) -> Answer:
@@ -139,17 +138,6 @@ class _Arguments:
         if not text.startswith(self._label):
             text = f"{self._label}: {text}"
         return False, text.encode("utf-8", "replace")
-
-
-def _this(function: Function) -> Callable[..., LuaValue]:
-    kind, label, owner = _OBJECT_TYPES[function.owner], function.label, function.owner
-
-    def read(ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
-        if type(raw) is kind:
-            return raw
-        raise OptionError(f"{label} must be called with ':' on a {owner}")
-
-    return read
 
 
 def _optional(read: Callable[..., LuaValue]) -> Callable[..., LuaValue]:
@@ -167,4 +155,6 @@ def problem(err: Exception) -> str:
             return err.strerror if err.filename is None else f"{err.filename}: {err.strerror}"
         case OSError():
             return str(err)
+        case RecursionError():
+            return "the value is nested too deep"
     return f"internal error, please report it: {type(err).__name__}: {err}"

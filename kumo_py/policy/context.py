@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     import msgspec
 
+    from kumo_py.message.connection import ConnectionMeta
     from kumo_py.policy.host import Host
     from kumo_py.policy.registry import Registry
 
@@ -114,11 +115,13 @@ class LuaContext:
 
     __slots__ = (
         *_OF_THE_RUNTIME,
+        "_last_number",
         "_plans",
         "created",
         "env",
         "event",
         "events",
+        "objects",
         "usable",
         "uses",
     )
@@ -133,6 +136,10 @@ class LuaContext:
         self.events: frozenset[str] = frozenset()
         """What the policy handles."""
         self._plans: dict[str, _Plan] = {}
+        self.objects: dict[int, Message | ConnectionMeta] = {}
+        """What the event that runs is about, by the numbers that Lua holds in their stead: Lua frees what it no
+        longer needs hundreds of events later, and knows nothing of a message's size."""
+        self._last_number = 0
         lua = self.lua = lua54.LuaRuntime(
             encoding=None,
             register_eval=False,
@@ -158,7 +165,7 @@ class LuaContext:
             b"human": _human,
             b"config_values": self._config_values,
             b"diagnostic": self._diagnostic,
-            b"lacks_content": _lacks_content,
+            b"lacks_content": self._lacks_content,
             b"load_message": self._load_message,
         }
         export = lua.compile(prelude("objects.lua"))(lua.table_from(callbacks), driver)
@@ -204,7 +211,9 @@ class LuaContext:
         if plan.entry is None:
             return None
         self.event = event
-        if plan.types is not None:
+        if plan.types is None:
+            args = tuple(map(self.number, args))
+        else:
             args = tuple(
                 None if arg is None else to_lua(self, arg) if one is None else one.to_lua(self, arg)
                 for arg, one in zip_longest(args, plan.types[: len(args)])
@@ -285,6 +294,18 @@ class LuaContext:
 
     # -- what Lua values are made of -------------------------------------------------------------------
     # Lua's tables are not indexed here: while a coroutine runs, lupa answers with what is on its stack.
+    def number(self, value: Message | ConnectionMeta) -> int:
+        """What stands for an object in Lua until the event is over."""
+        number = self._last_number = self._last_number + 1
+        self.objects[number] = value
+        return number
+
+    def object(self, number: int) -> Message | ConnectionMeta:
+        """Raises ValueError after the event."""
+        if number in self.objects:
+            return self.objects[number]
+        raise ValueError("the event that it was given to is over")
+
     def new_table(self, items: dict[LuaValue, LuaValue]) -> LuaValue:
         return self.lua.table_from(items)
 
@@ -305,7 +326,7 @@ class LuaContext:
                 return b"lua", None
             if declared.is_async:
                 return b"async", bind_async(self, declared)
-            if where in registry.modules:
+            if not declared.is_method:
                 return b"sync", bind(self, declared)
             return b"content_method" if declared.needs_content else b"method", bind(self, declared)
         if declared is not None:
@@ -323,7 +344,13 @@ class LuaContext:
     def _diagnostic(self, level: bytes, text: bytes) -> None:
         self.env.host.diagnostic(level.decode(), text.decode("utf-8", "backslashreplace"))
 
-    async def _load_message(self, msg: Message) -> tuple[LuaValue, ...]:
+    def _lacks_content(self, number: LuaValue) -> bool:
+        msg = self.objects.get(number)
+        return isinstance(msg, Message) and not msg.data_loaded
+
+    async def _load_message(self, number: int) -> tuple[LuaValue, ...]:
+        msg = self.objects[number]
+        assert isinstance(msg, Message)
         try:
             await self.env.host.load_message(msg)
         except Exception as err:
@@ -339,10 +366,6 @@ def _split_address(email: bytes) -> tuple[LuaValue, ...]:
 def _human(seconds: float) -> bytes:
     sign = "-" if seconds < 0 else ""
     return f"{sign}{format_duration(abs(seconds))}".encode()
-
-
-def _lacks_content(msg: object) -> bool:
-    return isinstance(msg, Message) and not msg.data_loaded
 
 
 def _no_attributes(obj: object, name: object, is_setting: bool) -> str:

@@ -47,6 +47,7 @@ class ContextPool:
 
     def put(self, ctx: LuaContext) -> None:
         """Take a context back after its event."""
+        ctx.objects.clear()
         ctx.uses += 1
         limits = self._limits
         if (

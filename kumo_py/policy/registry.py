@@ -50,9 +50,13 @@ class Function:
     """Refused at the top level of the policy file, which runs again for every context."""
 
     @property
+    def is_method(self) -> bool:
+        return not self.owner.startswith("kumo")
+
+    @property
     def label(self) -> str:
         """How error messages call it."""
-        return f"{self.owner}.{self.name}" if self.owner.startswith("kumo") else f"{self.owner}:{self.name}"
+        return f"{self.owner}{':' if self.is_method else '.'}{self.name}"
 
 
 @dataclass(frozen=True, slots=True)

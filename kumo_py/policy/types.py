@@ -61,10 +61,6 @@ def shown(raw: object) -> str:
         case bytes():
             text = raw.decode("utf-8", "backslashreplace")
             return f"string '{text if len(text) <= 60 else text[:57] + '...'}'"
-        case Message():
-            return "a message"
-        case ConnectionMeta():
-            return "a connection"
         case msgspec.Struct():
             return f"a {type(raw).__name__}"
     return f"a {lua54.lua_type(raw) or type(raw).__name__}"
@@ -240,7 +236,7 @@ def _entry_json(entry: Mailbox | Group) -> dict[str, object]:
 
 
 class _Object:
-    """A message or a connection."""
+    """A message or a connection; Lua holds a number that stands for it (see LuaContext.objects)."""
 
     def __init__(self, name: str, type_: type, kind: bytes) -> None:
         self.name = name
@@ -248,14 +244,22 @@ class _Object:
         self.kind = kind
 
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
-        if type(raw) is self.type:
-            return raw
         if type(raw) is LuaTable and (found := ctx.inspect(raw)) is not None and found[0] == self.kind:
-            return found[1]
+            return ctx.object(found[1])
         raise ValueError(f"must be a {self.kind.decode()}, got {shown(raw)}")
 
+    def this(self, ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
+        """The object of a method call, of which Lua passes the number."""
+        found = ctx.objects.get(raw)
+        if type(found) is self.type:
+            return found
+        if type(raw) is int:
+            return ctx.object(raw)
+        raise OptionError(f"{what} must be called with ':' on a {self.kind.decode()}")
+
     def to_lua(self, ctx: LuaContext, value: LuaValue) -> LuaValue:
-        return ctx.new_message(value) if self is MESSAGE else ctx.new_connection(value)
+        new = ctx.new_message if self.type is Message else ctx.new_connection
+        return new(ctx.number(value))
 
 
 TEXT = _Text()
@@ -426,7 +430,7 @@ def plain(ctx: LuaContext, raw: LuaValue, depth: int = 0) -> LuaValue:
             return to_builtins(found[1])
         if found[0] == b"address":
             return decoded(found[1])
-        raise ValueError(f"cannot hold {shown(found[1])}")
+        raise ValueError(f"cannot hold a {found[0].decode()}")
     items = dict(raw.items())
     if found is not None or len(raw):
         return [plain(ctx, items.get(n), depth + 1) for n in range(1, len(raw) + 1)]
@@ -461,7 +465,7 @@ def to_lua(ctx: LuaContext, value: object) -> LuaValue:
         case msgspec.Struct():
             return ctx.new_config(value)
         case Message():
-            return ctx.new_message(value)
+            return MESSAGE.to_lua(ctx, value)
         case ConnectionMeta():
-            return ctx.new_connection(value)
+            return CONNECTION.to_lua(ctx, value)
     raise TypeError(f"no Lua value for a {type(value).__name__}")

@@ -133,6 +133,8 @@ function _G.xpcall(f, handler, ...)
 end
 
 -- Coroutines ------------------------------------------------------------------------------------------------
+sethook(guard, '', GUARD_INTERVAL) -- for what runs outside of any: an error's own tostring
+
 local function new_coroutine(f)
   local co = create(f)
   sethook(co, guard, '', GUARD_INTERVAL)
@@ -177,12 +179,38 @@ function coroutine.wrap(f)
   end
 end
 
-local function work(handler, ...)
-  return work(yield(DONE, handler(...)))
+-- A coroutine that waits for its next event must hold nothing of the last one, neither as an argument nor as what it
+-- yielded: so the call is left here for it to take.
+local call, call_first, call_second
+
+local function one()
+  local f, a = call, call_first
+  call_first = nil
+  return f(a)
+end
+
+local function two()
+  local f, a, b = call, call_first, call_second
+  call_first, call_second = nil, nil
+  return f(a, b)
+end
+
+local function many()
+  local args = call_first
+  call_first = nil
+  return call(unpack(args, 1, args.n))
+end
+
+local step -- which of these
+
+local function work()
+  while true do
+    yield(DONE, step())
+  end
 end
 
 -- Objects ---------------------------------------------------------------------------------------------------
--- An object is a table with its Python object in [1], or something that stands for it. To a policy it is
+-- An object is a table with what it stands for in [1]: a Python object, a number, a string. To a policy it is
 -- userdata, as in KumoMTA.
 local kinds = {} -- metatable to kind
 
@@ -266,8 +294,10 @@ local function settle(co, ok, tag, ...)
   return DONE, ...
 end
 
-local function start(f, ...)
+local function start(event, handler, how, first, second)
+  rawset(_G, '_KUMO_CURRENT_EVENT', event)
   since, stopped = nil, nil
+  current, call, call_first, call_second, step = handler, handler, first, second, how
   local co = idle
   if co then
     idle = nil
@@ -275,7 +305,7 @@ local function start(f, ...)
     co = new_coroutine(work)
   end
   active = co
-  return settle(co, resume(co, f, ...))
+  return settle(co, resume(co))
 end
 
 -- Handlers --------------------------------------------------------------------------------------------------
@@ -352,22 +382,15 @@ local function entry(event, first, second)
   end
   if second then
     return function(a, b)
-      rawset(_G, '_KUMO_CURRENT_EVENT', event)
-      current = handler
-      return start(handler, first(a), second(b))
+      return start(event, handler, two, first(a), second(b))
     end
-  end
-  if first then
+  elseif first then
     return function(a)
-      rawset(_G, '_KUMO_CURRENT_EVENT', event)
-      current = handler
-      return start(handler, first(a))
+      return start(event, handler, one, first(a))
     end
   end
   return function(...)
-    rawset(_G, '_KUMO_CURRENT_EVENT', event)
-    current = handler
-    return start(handler, ...)
+    return start(event, handler, many, pack(...))
   end
 end
 
@@ -384,8 +407,7 @@ return {
   waits = waits,
 
   start = function(f)
-    current = f
-    return start(f)
+    return start(nil, f, many, { n = 0 })
   end,
   continue = function(...)
     since = nil

@@ -65,7 +65,7 @@ end)
         "init: policy.lua:4: broken\n"
         "stack traceback:\n"
         "\tpolicy.lua:4: in upvalue 'inner'\n"
-        "\tpolicy.lua:7: in local 'handler'"
+        "\tpolicy.lua:7: in function <policy.lua:6>"
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kumo_py.core.policy import PolicyError
+from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.message.connection import ConnectionMeta
 from kumo_py.policy.context import Limits
 
@@ -39,6 +39,7 @@ SHORT = Limits(cpu_seconds=0.05)
         "local function f() return f() end f()",
         "goto a ::b:: goto a ::a:: goto b",
         "local x <close> = setmetatable({}, { __close = function() while true do end end }) while true do end",
+        "coroutine.close(coroutine.create(function() while true do end end)) while true do end",
         "local co = coroutine.create(function() local x <close> = setmetatable({}, {"
         " __close = function() while true do end end }) while true do end end)"
         " coroutine.resume(co) coroutine.close(co)",
@@ -53,6 +54,24 @@ async def test_a_handler_that_spins_is_stopped(policy: MakePolicy, code: str) ->
     with pytest.raises(PolicyError, match=r"^spin: policy\.lua:2: stopped after 0\.05 s of CPU time"):
         await lua.ask("spin")
     assert time.process_time() - started < 1.0
+    assert await lua.ask("mine") == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "local x <close> = setmetatable({}, { __close = function() while true do end end }) error 'x'",
+        "local x <close> = setmetatable({}, { __close = function() while true do end end }) kumo.reject(550, 'x')",
+        "error(setmetatable({}, { __tostring = function() while true do end end }))",
+    ],
+)
+async def test_what_runs_after_an_error_is_stopped_too(policy: MakePolicy, code: str) -> None:
+    lua = policy(
+        f"kumo.on('spin', function() {code} end)\nkumo.on('mine', function() return 1 end)", limits=SHORT
+    )
+    await lua.load()
+    with pytest.raises((PolicyError, Rejection)):
+        await lua.ask("spin")
     assert await lua.ask("mine") == 1
 
 

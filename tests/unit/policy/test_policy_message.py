@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 import pytest
@@ -306,14 +307,34 @@ async def test_connection_metadata_is_shared_with_the_session(policy: MakePolicy
     assert conn.values == {"received_via": "esmtp", "seen": [True]}
 
 
-async def test_a_message_kept_by_the_policy_still_works_in_a_later_event(
-    policy: MakePolicy, msg: Message
-) -> None:
+async def test_a_message_is_the_policys_for_one_event(policy: MakePolicy, msg: Message) -> None:
     lua = policy("""
         kumo.on('keep', function(msg) kept = msg end)
-        kumo.on('use', function() kept:set_meta('late', kept:sender().user) end)
+        kumo.on('use', function() kept:set_meta('late', 1) end)
+        kumo.on('read', function() kept:get_data() end)
     """)
     await lua.load()
     await lua.ask("keep", msg)
-    await lua.ask("use")
-    assert msg.meta == {"late": "sender"}
+    for event in ("use", "read"):
+        with pytest.raises(
+            PolicyError, match=r"policy\.lua:\d: message:\w+: the event that it was given to is over"
+        ):
+            await lua.ask(event)
+
+
+async def test_no_message_outlives_its_event_in_lua(policy: MakePolicy) -> None:
+    lua = policy("""
+        kumo.on('smtp_server_message_received', function(msg) kept = msg msg:get_data() end)
+        kumo.on('requeue_message', function(msg) kept = msg return msg end)
+    """)
+    await lua.load()
+    gone = []
+    for ask in (
+        lambda msg: lua.ask("smtp_server_message_received", msg, ConnectionMeta()),
+        lambda msg: lua.ask("requeue_message", msg, "451", [], True, None),
+    ):
+        msg = Message(bytes(16), "a@example.com", ("b@example.com",), {}, b"x" * 100_000)
+        await ask(msg)
+        gone.append(weakref.ref(msg))
+    del msg
+    assert [one() for one in gone] == [None, None]

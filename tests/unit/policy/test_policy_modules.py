@@ -147,6 +147,10 @@ async def test_toml(policy: MakePolicy, tmp_path: Path) -> None:
         ("kumo.json_parse '{'", "kumo.json_parse: not JSON: "),
         ("kumo.json_parse '/* '", "kumo.json_parse: not JSON: "),
         ("kumo.json_parse '// x\\n{,}'", "line 2"),
+        (
+            "kumo.json_parse(('['):rep(900) .. (']'):rep(900))",
+            "kumo.json_parse: the value is nested too deep",
+        ),
         ("kumo.toml_parse 'a ='", "kumo.toml_parse: not TOML: "),
         ("kumo.toml_parse '\\xff'", "kumo.toml_parse: not TOML: byte 1 is not UTF-8"),
         ("kumo.toml_encode { 1 }", "kumo.toml_encode: TOML is a table with keys at its top"),
