@@ -47,7 +47,7 @@ class Function:
     needs_content: bool = False
     """A message's content is loaded first if it is in the spool only."""
     only_in_events: bool = False
-    """Refused at the top level of the policy file, which runs again for every context."""
+    """Of functions that wait: refused at the top level of the policy, which runs again for every context."""
 
     @property
     def is_method(self) -> bool:
