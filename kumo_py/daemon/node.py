@@ -49,6 +49,8 @@ log = structlog.get_logger("kumo_py.daemon")
 
 DEFAULT_GRACE = 30.0
 """Seconds that sessions and dispatchers have to finish after the first signal."""
+CLOSE_TIME = 10.0
+"""Seconds that logs and spools have at least to write out what they hold, at the very end."""
 
 
 class StartupError(Exception):
@@ -98,10 +100,7 @@ class Node:
                     await self._finish()
                     support.cancel_scope.cancel()
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + self._grace):
-                await self.log.aclose()
-                for spool in self._spools.values():
-                    await spool.aclose()
+            await self._close()
 
     def stop(self) -> None:
         """Begin to stop; called again, stop now."""
@@ -194,14 +193,26 @@ class Node:
         finally:
             self._queues_done.set()
 
+    async def _close(self) -> None:
+        """Write out what logs and spools hold; that takes its time whatever the grace."""
+        for listener in self._listeners:
+            listener.close()
+        with trio.move_on_after(max(self._grace, CLOSE_TIME), shield=True):
+            await self.log.aclose()
+            for name, spool in self._spools.items():
+                try:
+                    await spool.aclose()
+                except SpoolError as err:
+                    log.error(f"spool {name} was not closed in good order: {err}")
+
     async def _finish(self) -> None:
-        """Let sessions, then dispatchers, come to an end within the grace."""
+        """Let sessions and dispatchers come to an end within the grace, neither waiting for the other."""
         with trio.move_on_after(self._grace) as scope:
             async with trio.open_nursery() as stopping:
                 for listener in self._listeners:
                     stopping.start_soon(listener.stop, self._grace)
-            self.queues.stop()
-            await self._queues_done.wait()
+                self.queues.stop()
+                await self._queues_done.wait()
         if scope.cancelled_caught:
             log.warning(f"sessions did not finish within {self._grace:g}s; they are cut off")
 
@@ -260,7 +271,7 @@ class Node:
         try:
             spool = self._spools[config.name] = await open_spool(config)
         except SpoolError as err:
-            raise ValueError(f"spool '{config.name}' at {config.path}: {err}") from err
+            raise ValueError(str(err)) from err
         for notice in (spool.notice, *spool.problems):
             if notice:
                 log.warning(f"spool {config.name}: {notice}")
