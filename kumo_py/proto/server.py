@@ -26,6 +26,7 @@ from kumo_py.proto.content import (
 )
 
 _TERMINATOR: Final = b"\r\n.\r\n"
+_LEADING_DOT: Final = b"\r\n."
 _SMALL_CHUNK: Final = 4096  # smaller ones are glued together, or a drip of bytes would cost 40 times its size
 
 
@@ -33,8 +34,8 @@ class Receiver(ByteBuffer):
     """Cuts the bytes of one connection. line_limit: octets of a command line without its CRLF."""
 
     __slots__ = (
-        "_chunks", "_data_line_limit", "_line_endings", "_line_limit", "_max_size", "_overlong", "_remaining",
-        "_tail", "_too_big", "_total",
+        "_chunks", "_data_line_limit", "_line_endings", "_line_limit", "_max_size", "_may_have_dots",
+        "_overlong", "_remaining", "_tail", "_too_big", "_total",
     )  # fmt: skip
 
     def __init__(self, line_limit: int = 998) -> None:
@@ -46,6 +47,7 @@ class Receiver(ByteBuffer):
         self._max_size = 0  # DATA
         self._total = 0  # DATA: octets seen, kept or not
         self._tail = b""  # DATA: the last four of them at most
+        self._may_have_dots = False  # DATA: a line may begin with one
         self._data_line_limit = 0
         self._line_endings: LineEndings = "Deny"
         self._remaining = 0  # BDAT: octets still to come
@@ -95,6 +97,7 @@ class Receiver(ByteBuffer):
         self._max_size = max_size
         self._total = 0
         self._tail = b"\r\n"  # that of the DATA command
+        self._may_have_dots = False
         self._data_line_limit = line_limit
         self._line_endings = line_endings
 
@@ -107,12 +110,18 @@ class Receiver(ByteBuffer):
             self._position = self._searched = end + 5
             # Two octets of the terminator belong to the content, and some of these may be stored already.
             return self._end_data(buffer[start : max(start, end + 2)], self._total + seam + 2 - len(tail))
-        end = buffer.rfind(_TERMINATOR, start)
-        if end >= 0:
-            if buffer.rfind(_TERMINATOR, start, end + 4) >= 0:
+        if _LEADING_DOT in tail[-2:] + buffer[start : start + 2]:
+            self._may_have_dots = True
+        # One scan for all that begins a line with a dot: the terminator is the last such line, if it is there.
+        dot = buffer.rfind(_LEADING_DOT, start)
+        if dot >= 0:
+            end = dot
+            if not buffer.startswith(_TERMINATOR, dot) or buffer.rfind(_LEADING_DOT, start, dot) >= 0:
+                self._may_have_dots = True
                 end = buffer.find(_TERMINATOR, start)
-            self._position = self._searched = end + 5
-            return self._end_data(buffer[start : end + 2], self._total + end + 2 - start)
+            if end >= 0:
+                self._position = self._searched = end + 5
+                return self._end_data(buffer[start : end + 2], self._total + end + 2 - start)
         chunk = self._take_chunk(len(buffer) - start)
         self._total += len(chunk)
         self._tail = (tail + chunk[-4:])[-4:]
@@ -132,7 +141,7 @@ class Receiver(ByteBuffer):
         if self._chunks:
             content = b"".join((*self._chunks, last_chunk))[:size]
             self._chunks.clear()
-        dotted = any_leading_dot(content)
+        dotted = self._may_have_dots and any_leading_dot(content)
         if dotted:
             content = unstuff(content)
         return check_content(content, self._data_line_limit, self._line_endings, may_have_leading_dots=dotted)
