@@ -159,7 +159,9 @@ class SegmentLog(GroupCommit):
 
     def _lost(self, job: Job) -> None:
         segment = cast("Append", job).segment
-        if segment.sealed:
+        if segment.sealed or segment.length:
+            # A full disk frees itself only if what is dead in this segment may go, too.
+            segment.sealed = True
             self._seal(segment)
 
     def _unindexed(self, id: bytes, location: int) -> None:
@@ -233,6 +235,10 @@ class SegmentLog(GroupCommit):
                 self._ops.close(fd)
 
     # -- chores ------------------------------------------------------------------------------------------
+    def _on_quiet(self) -> None:
+        self._search_from = self._unlink_from = self._clock()
+        super()._on_quiet()
+
     def _chore(self, pending: bool) -> Job | None:
         ledger = self._ledger
         if ledger.changed and self._clock() >= self._unlink_from:

@@ -166,7 +166,6 @@ def test_disk_below_its_minimum(
     check_end(node, mailer, sink)
 
 
-@pytest.mark.xfail(reason="the active segment is not ended by ENOSPC, so that what is dead in it stays")
 def test_a_full_disk_empties_itself(
     start: Callable[..., RealNode], tmp_path: Path, small_disk: Path, sink: SmtpSink
 ) -> None:
