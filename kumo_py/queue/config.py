@@ -247,7 +247,6 @@ NOT_YET = frozenset(
         "dispatcher_progress_watchdog_timeout",
         "smtp_auth_plain_username",
         "smtp_auth_plain_password",
-        "use_lmtp",
         "try_next_host_on_transport_error",
         "remember_broken_tls",
         "opportunistic_tls_reconnect_on_failed_handshake",
@@ -255,8 +254,6 @@ NOT_YET = frozenset(
         "aggressive_connection_opening",
         "suspend_when_unplumbed",
         "suspend_when_proxy_unhealthy",
-        "custom_lua",
-        "xfer",
     )
 )
 """Options that are accepted, so that a policy loads, and that have no effect in this version."""

@@ -267,7 +267,9 @@ class Queues:
         )
         if config is None:
             return QueueConfig()
-        self._warn_of_no_effect(config.protocol)
+        for protocol in ("custom_lua", "xfer"):
+            if getattr(config.protocol, protocol) is not None:
+                raise PolicyError(f"queue {name}: this version of kumo-py does not deliver by {protocol} yet")
         return config
 
     def _warn_of_no_effect(self, options: Options) -> None:

@@ -281,6 +281,12 @@ class Session:
             parts.append(following.pipelined(connection))
             self._ahead = following
         await connection.send(parts, "the message", path.data_dot_timeout)
+        if path.use_lmtp:
+            # RFC 2033 §4.2: a reply for each recipient that was accepted.
+            return [
+                await connection.reply(".", path.data_dot_timeout) if answer.is_success else answer
+                for answer in answers
+            ]
         sent = trio.current_time()
         final = await connection.reply(".", path.data_dot_timeout)
         self._ready.note_pace(trio.current_time() - sent)

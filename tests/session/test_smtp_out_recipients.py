@@ -128,6 +128,41 @@ async def test_a_refused_content_is_refused_for_those_that_were_accepted(
     assert msg.recipients == ("one@b.test", "two@b.test")
 
 
+async def test_lmtp_answers_for_each_recipient(mock_clock: MockClock, nursery: trio.Nursery) -> None:
+    """RFC 2033 §4.2."""
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        while True:
+            line = await peer.line()
+            if line == "DATA":
+                await peer.send("354 go")
+                await peer.content()
+                await peer.send(
+                    *(["250 one", "450 two is full", "550 three is gone"] if len(rcpts) > 1 else ["250 ok"])
+                )
+                continue
+            if line.startswith("MAIL"):
+                rcpts = []
+            if line.startswith("RCPT"):
+                rcpts.append(line)
+            await peer.send("550 unknown" if line == rcpt("no") else "250 ok")
+
+    node = await start_delivery(mock_clock, nursery, Server(script), path=egress(use_lmtp=True))
+    msg = await node.send(*addresses("one", "no", "two", "three"))
+    await node.send(*addresses("next"))
+    await node.done(5)
+    assert [outcome(record) for record in node.log.records] == [
+        ("Delivery", 250, ["one"]),
+        ("Bounce", 550, ["no"]),
+        ("TransientFailure", 450, ["two"]),
+        ("Bounce", 550, ["three"]),
+        ("Delivery", 250, ["next"]),
+    ]
+    await node.spool.load_meta(msg)
+    assert msg.recipients == ("two@b.test",)
+
+
 # -- more than one transaction -------------------------------------------------------------------------
 @EXTENSIONS
 async def test_batches(mock_clock: MockClock, nursery: trio.Nursery, extensions: tuple[str, ...]) -> None:
