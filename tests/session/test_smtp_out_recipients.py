@@ -130,6 +130,7 @@ async def test_a_refused_content_is_refused_for_those_that_were_accepted(
 
 async def test_lmtp_answers_for_each_recipient(mock_clock: MockClock, nursery: trio.Nursery) -> None:
     """RFC 2033 §4.2."""
+    answers = [["250 one", "450 two is full", "550 three is gone"], ["250 ok"]]
 
     async def script(peer: Peer) -> None:
         await peer.greet()
@@ -138,14 +139,8 @@ async def test_lmtp_answers_for_each_recipient(mock_clock: MockClock, nursery: t
             if line == "DATA":
                 await peer.send("354 go")
                 await peer.content()
-                await peer.send(
-                    *(["250 one", "450 two is full", "550 three is gone"] if len(rcpts) > 1 else ["250 ok"])
-                )
+                await peer.send(*answers.pop(0))
                 continue
-            if line.startswith("MAIL"):
-                rcpts = []
-            if line.startswith("RCPT"):
-                rcpts.append(line)
             await peer.send("550 unknown" if line == rcpt("no") else "250 ok")
 
     node = await start_delivery(mock_clock, nursery, Server(script), path=egress(use_lmtp=True))
