@@ -447,8 +447,10 @@ def _key(raw: LuaValue) -> str:
     raise ValueError(f"cannot have {shown(raw)} as a key")
 
 
-def to_lua(ctx: LuaContext, value: object) -> LuaValue:
-    """Plain Python data as a Lua value; None inside of it is absent in Lua. Raises TypeError."""
+def to_lua(ctx: LuaContext, value: object, depth: int = 0) -> LuaValue:
+    """Plain Python data as a Lua value; None inside of it is absent in Lua. Raises TypeError or ValueError."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"the value is nested more than {MAX_DEPTH} deep")
     match value:
         case None | bool() | float() | bytes():
             return value
@@ -457,9 +459,11 @@ def to_lua(ctx: LuaContext, value: object) -> LuaValue:
         case int():
             return value if -MAX_INTEGER <= value < MAX_INTEGER else float(value)
         case dict():
-            return ctx.new_table({to_lua(ctx, key): to_lua(ctx, item) for key, item in value.items()})
+            inner = depth + 1
+            return ctx.new_table({to_lua(ctx, key): to_lua(ctx, item, inner) for key, item in value.items()})
         case list() | tuple():
-            return ctx.new_list([to_lua(ctx, item) for item in value])
+            inner = depth + 1
+            return ctx.new_list([to_lua(ctx, item, inner) for item in value])
         case date() | time():
             return value.isoformat().encode()
         case msgspec.Struct():

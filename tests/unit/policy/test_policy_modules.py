@@ -149,7 +149,7 @@ async def test_toml(policy: MakePolicy, tmp_path: Path) -> None:
         ("kumo.json_parse '// x\\n{,}'", "line 2"),
         (
             "kumo.json_parse(('['):rep(900) .. (']'):rep(900))",
-            "kumo.json_parse: the value is nested too deep",
+            "kumo.json_parse: the value is nested more than 100 deep",
         ),
         ("kumo.toml_parse 'a ='", "kumo.toml_parse: not TOML: "),
         ("kumo.toml_parse '\\xff'", "kumo.toml_parse: not TOML: byte 1 is not UTF-8"),
