@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -91,8 +92,9 @@ def _lock(config: SpoolConfig, ops: FileOps) -> int:
                 "each spool needs a directory of its own",
                 error.errno,
             ) from None
-        ops.ftruncate(fd, 0)
-        write_all(ops, fd, [b"%d\n" % os.getpid()])
+        with suppress(OSError):  # a full disk must not keep the spool from being emptied
+            ops.ftruncate(fd, 0)
+            write_all(ops, fd, [b"%d\n" % os.getpid()])
     except BaseException:
         ops.close(fd)
         raise

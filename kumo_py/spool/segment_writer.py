@@ -1,9 +1,9 @@
 """The segment log's disk work, on the writer thread.
 
 How a failed batch is kept from coming back, even after a restart:
-1. The segment is truncated to where the batch began, and that is synced. After a failed write it may be used
-   on. After a failed sync it is sealed: the kernel may have dropped the pages that it could not write and
-   called them clean, so a later sync of this file would prove nothing. What was synced before stays good.
+1. The segment is truncated to where the batch began, and that is synced. It is not used on: after a failed
+   sync, the kernel may have dropped the pages that it could not write and called them clean, so a later sync of
+   this file would prove nothing. What was synced before stays good.
 2. If that fails, the segment is sealed and renamed to NUMBER.LENGTH.cut, which recovery obeys.
 3. If that fails too, the debt is kept, and no batch is written until it is settled: each next one tries again
    and fails while the debt stands. Only a crash during that time can bring the batch back; a disk that takes

@@ -16,6 +16,8 @@ from kumo_py.spool import SpoolConfig, SpoolError, group_commit, open_spool
 from kumo_py.spool.writer import Job
 
 if TYPE_CHECKING:
+    from trio.testing import MockClock
+
     from kumo_py.spool.group_commit import GroupCommit
 
 
@@ -31,6 +33,31 @@ async def test_many_waiters_share_one_sync() -> None:
     assert ops.counts["fdatasync"] == 2
     assert ops.counts["writev"] == 3  # one of them is the lock file's
     assert len(spool) == 50
+    await spool.aclose()
+
+
+async def test_a_batch_lingers_only_for_those_who_came_before(autojump_clock: MockClock) -> None:
+    ops = FaultyOps(MemoryDisk())
+    spool = await open_spool(config(), ops)
+
+    async def batches(*sizes: int) -> float:
+        started = trio.current_time()
+        for size in sizes:
+            async with trio.open_nursery() as nursery:
+                for number in range(size):
+                    nursery.start_soon(save, spool, number, b"x")
+        return trio.current_time() - started
+
+    assert await batches(1, 1) == 0
+    assert await batches(20, 20, 20) == pytest.approx(0)
+    assert await batches(1) == pytest.approx(group_commit.LINGER)
+    assert await batches(*[1] * 20) < 15 * group_commit.LINGER
+    assert await batches(1) == 0
+    written = ops.counts["writev"]
+    spool.remove(key(1))
+    await trio.sleep(group_commit.LINGER * 1.01)
+    await settled(spool)
+    assert ops.counts["writev"] == written + 1
     await spool.aclose()
 
 

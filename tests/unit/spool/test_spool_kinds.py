@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from spool_disks import config, contents, held_back, key, save, settled
@@ -193,6 +194,27 @@ async def test_all_rocks_params_are_taken_or_named(tmp_path: Path) -> None:
     )
     await save(spool, 1, b"one")
     assert await spool.load(key(1)) == b"one"
+    await spool.aclose()
+
+
+async def test_a_failed_write_to_rocksdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = await open_spool(config(str(tmp_path), kind="RocksDB"))
+    await save(spool, 1, b"one")
+    write = spool._database.write
+
+    def fail(*arguments: Any) -> None:
+        raise Exception("IO error: No space left on device")  # what rocksdict raises
+
+    spool._database = Mock(write=fail)
+    spool.remove(key(1))
+    with pytest.raises(SpoolError, match=r"cannot write to spool 'data' at .*: IO error: No space left"):
+        await save(spool, 2, b"two")
+    assert list(spool.ids()) == []
+    spool._database = write.__self__
+    await save(spool, 3, b"three")
+    await spool.aclose()
+    spool = await open_spool(config(str(tmp_path), kind="RocksDB"))
+    assert await contents(spool) == {key(3): b"three"}
     await spool.aclose()
 
 

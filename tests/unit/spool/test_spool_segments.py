@@ -379,3 +379,14 @@ def test_the_ledger_keeps_a_removal_while_a_copy_may_exist() -> None:
     assert not ledger.needed(4, 5, holder=5)
     assert not ledger.needed(4, 4)
     assert not ledger.needed(6, 9)
+
+
+async def test_being_quiet_ends_the_pause_between_searches() -> None:
+    disk = MemoryDisk()
+    spool = await open_spool(config(), disk, clock=lambda: 0.0)
+    expected = await sparse(spool)
+    spool._search_from = 5.0
+    await quiet(spool)
+    assert 1 not in segments(disk)
+    assert await contents(spool) == expected
+    await spool.aclose()
