@@ -393,6 +393,8 @@ class Queues:
         for source in selector.round():
             try:
                 ready = await self._ready_queue(queue, source)
+                if trio.current_time() >= ready.next_refresh:
+                    await self._refresh_path(ready)
             except (DnsError, PolicyError, Rejection) as err:
                 raise NotPlaced(f"failed to resolve queue {queue.name}: {err}") from err
             if self._source_throttled(ready):

@@ -119,7 +119,8 @@ class Peer:
         """
         replies = {} if replies is None else replies
         left = {key: list(value) for key, value in replies.items() if not isinstance(value, str)}
-        mail, rcpts, accepted = "", [], False
+        mail, accepted = "", False
+        rcpts: list[str] = []
         while True:
             line = await self.line()
             verb = line.split(" ", 1)[0]

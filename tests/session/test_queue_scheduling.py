@@ -149,9 +149,9 @@ async def test_a_queue_takes_a_new_configuration_after_its_refresh_interval(
     queue = await node.queues.resolve("b.test")
     node.policy.handlers["get_queue_config"] = constant(QueueConfig(retry_interval=Duration(20)))
     await trio.sleep(59)
-    assert (await node.queues.resolve("b.test")).config.retry_interval == 10
+    assert (await node.queues.resolve("b.test")).config.retry_interval == Duration(10)
     await trio.sleep(1)
-    assert (await node.queues.resolve("b.test")).config.retry_interval == 20
+    assert (await node.queues.resolve("b.test")).config.retry_interval == Duration(20)
     assert await node.queues.resolve("b.test") is queue
 
 
@@ -165,7 +165,7 @@ async def test_a_refresh_that_fails_keeps_the_old_configuration(
     await node.queues.resolve("b.test")
     node.policy.handlers["get_queue_config"] = fail
     await trio.sleep(61)
-    assert (await node.queues.resolve("b.test")).config.retry_interval == 10
+    assert (await node.queues.resolve("b.test")).config.retry_interval == Duration(10)
     assert node.policy.count("get_queue_config") == 2
 
 

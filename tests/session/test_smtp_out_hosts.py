@@ -315,7 +315,7 @@ async def test_no_plan_is_an_answer_for_the_whole_queue(
     enhanced: str,
     text: str,
 ) -> None:
-    options = {} if zone is None else {"zone": zone}
+    options: dict[str, Any] = {} if zone is None else {"zone": zone}
     node = await start_delivery(mock_clock, nursery, path=egress(smtp_port=unused_port(), **path), **options)
     messages = [await node.send(recipient) for _ in range(3)]
     await node.done(3)
