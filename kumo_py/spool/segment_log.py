@@ -253,7 +253,7 @@ class SegmentLog(GroupCommit):
         if self._step is not None:
             return self._copy(self._step)
         pressure = ledger.dead_bytes > _PRESSURE_BYTES
-        return self._read_on(pressure) if pressure or (self._quiet and not pending) else None
+        return self._read_on() if pressure or (self._quiet and not pending) else None
 
     def _chore_done(self, job: Job) -> None:
         match job:
@@ -282,7 +282,7 @@ class SegmentLog(GroupCommit):
             self._ledger.changed = True
             self._unlink_from = self._clock() + QUIET / 2
 
-    def _read_on(self, pressure: bool) -> Job | None:
+    def _read_on(self) -> Job | None:
         """The next step of compaction, if there is anything to compact."""
         segment = self._compacting
         if segment is None or segment.number not in self._ledger.segments:

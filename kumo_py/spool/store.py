@@ -33,7 +33,7 @@ class Spool(Protocol):
         ...
 
     def remove(self, id: bytes) -> None:
-        """Forget the id, if it is known. Never blocks; written with the next batch, at once if there is none."""
+        """Forget the id, if it is known. Never blocks; written with the next batch, within milliseconds."""
         ...
 
     async def load(self, id: bytes) -> bytes:
