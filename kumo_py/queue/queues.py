@@ -22,28 +22,27 @@ from kumo_py.core.duration import format_duration
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.core.spool_id import created
 from kumo_py.core.timer_wheel import TimerWheel
-from kumo_py.dns import DnsError, mx_list_site_name
 from kumo_py.logs import LogContext, RecordType
 from kumo_py.message.queue_name import QueueName
 from kumo_py.proto.reply import EnhancedCode, Response
 from kumo_py.queue import retry
-from kumo_py.queue.config import UNSPECIFIED_POOL, EgressPath, NamedHost, QueueConfig, without_effect
+from kumo_py.queue.config import UNSPECIFIED_POOL, QueueConfig
 from kumo_py.queue.context import Context, InsertReason, add, describe
-from kumo_py.queue.egress import EgressDirectory, SourceSelector
+from kumo_py.queue.egress import SourceSelector
 from kumo_py.queue.maildir import MaildirDelivery
+from kumo_py.queue.path_limits import LEASE_DURATION, PathLimits
+from kumo_py.queue.placement import NotPlaced, Placement, ReadyQueueFull
 from kumo_py.queue.ready import ReadyQueue
 from kumo_py.queue.scheduled import NULL_QUEUE, ScheduledQueue
 from kumo_py.spool import SpoolError
 
 if TYPE_CHECKING:
     from kumo_py.core.policy import Policy
-    from kumo_py.dns import MailExchanger, Resolver
-    from kumo_py.limits.lease import Denied, Lease, Leases
-    from kumo_py.limits.spec import ThrottleSpec
+    from kumo_py.dns import Resolver
+    from kumo_py.limits.lease import Leases
     from kumo_py.limits.throttle import Throttles
     from kumo_py.logs import DeliveryLog
     from kumo_py.message.message import Message
-    from kumo_py.queue.config import Options
     from kumo_py.spool.messages import MessageSpool
 
 _A = TypeVar("_A")
@@ -52,12 +51,8 @@ log = structlog.get_logger("kumo_py.queue")
 
 FAILED_QUEUE_TTL = 60.0
 """Seconds for which a queue that could not be set up is not tried again."""
-SITE_TTL = 60.0
-"""Seconds after which a queue looks its destination's site up again (from the resolver's cache)."""
 FULL_DELAY = 60.0
 """A message that finds its ready queue full waits a random time up to this many seconds."""
-LEASE_DURATION = 60.0
-"""Seconds for which a connection's places under its limits are kept; renewed while it is open."""
 SAVE_TIME = 10.0
 """Seconds that a node which ends may take to save what is only in memory."""
 _SLICE = 128
@@ -67,18 +62,6 @@ _TICK = 0.05
 
 Dispatcher = Callable[[ReadyQueue], Awaitable[None]]
 """One outgoing session: takes messages from the ready queue until there are none for its idle time."""
-
-
-class ReadyQueueFull(Exception):
-    """Every source's ready queue is at max_ready."""
-
-
-class NotPlaced(Exception):
-    """A message has no ready queue to go to; the text is the reason, for people."""
-
-    def __init__(self, text: str, pool: str | None = None) -> None:
-        super().__init__(text)
-        self.pool = pool
 
 
 class Queues:
@@ -102,19 +85,18 @@ class Queues:
         self.log = delivery_log
         self.resolver = resolver
         self.throttles = throttles
-        self.leases = leases
+        self.limits = PathLimits(throttles, leases)
         self.wall = wall
         """Unix time that never steps."""
         self.random = random or Random()
         self.dispatchers: dict[str, Dispatcher] = {}
         """By the protocol's first word in a ready queue's name."""
-        self.egress = EgressDirectory(policy, trio.current_time)
         self.scheduled: dict[str, ScheduledQueue] = {}
-        self.ready: dict[str, ReadyQueue] = {}
+        self.placement = Placement(self)
+        self.ready = self.placement.ready
         self.wheel: TimerWheel[Message] = TimerWheel(_TICK, wall())
         self.stopping = False
         self.maildir = MaildirDelivery(self)
-        self._warned: set[str] = set()
         self._failed: dict[str, tuple[float, Exception]] = {}
         self._unconfigured: dict[str, ScheduledQueue] = {}
         self._unread = _placeholder("")
@@ -182,16 +164,18 @@ class Queues:
 
     async def _go_on(self, msg: Message, queue: ScheduledQueue) -> None:
         """A message that was due is promoted under its queue's present configuration."""
-        try:
-            name = queue.name
-            if queue is self._unread:
+        name = queue.name
+        if queue is self._unread:
+            try:
                 await self.spool.load_meta(msg)
                 name = msg.queue_name
+            except (KeyError, SpoolError, ValueError) as err:
+                await self.unreadable(msg, err, LogContext())
+                return
+        try:
             resolved = await self.resolve(name)
-        except (PolicyError, Rejection, SpoolError):
-            await self._hold_back(msg, queue)
-        except (KeyError, ValueError) as err:
-            await self.unreadable(msg, err, LogContext())
+        except (PolicyError, Rejection):
+            await self.hold_back(msg, name)
         else:
             await self.insert_or_wait(msg, resolved, (InsertReason.DUE,))
 
@@ -209,7 +193,7 @@ class Queues:
                 if queue.messages:
                     queue.wake_for_backlog()
                     if now >= queue.next_refresh:
-                        await self._refresh_path(queue)
+                        await self.placement.refresh_path(queue)
                     queue.connect_more()
                 if count % _SLICE == _SLICE - 1:
                     await trio.lowlevel.checkpoint()
@@ -247,7 +231,7 @@ class Queues:
         done = self._resolving[name] = trio.Event()
         try:
             config = await self._ask_queue_config(name)
-            pool = await self.egress.pool(config.egress_pool)
+            pool = await self.placement.egress.pool(config.egress_pool)
         except (PolicyError, Rejection) as err:
             log.error("queue cannot be set up; its messages wait", queue=name, error=str(err))
             self._failed[name] = (trio.current_time() + FAILED_QUEUE_TTL, err)
@@ -272,19 +256,12 @@ class Queues:
                 raise PolicyError(f"queue {name}: this version of kumo-py does not deliver by {protocol} yet")
         return config
 
-    def _warn_of_no_effect(self, options: Options) -> None:
-        """Say once of each option that this version does not heed it."""
-        for name in without_effect(options):
-            if name not in self._warned:
-                self._warned.add(name)
-                log.warning(f"the policy sets '{name}', which this version of kumo-py does not heed yet")
-
     async def _refresh_queue(self, queue: ScheduledQueue) -> None:
         """Ask for the configuration again; a failure keeps the old one."""
         queue.next_refresh = trio.current_time() + queue.config.refresh_interval
         try:
             config = await self._ask_queue_config(queue.name)
-            pool = await self.egress.pool(config.egress_pool)
+            pool = await self.placement.egress.pool(config.egress_pool)
         except (PolicyError, Rejection) as err:
             log.error("queue keeps its old configuration", queue=queue.name, error=str(err))
             return
@@ -349,7 +326,7 @@ class Queues:
             await self.maildir.deliver(msg, queue, context)
             return
         try:
-            await self._place(msg, queue)
+            await self.placement.place(msg, queue)
         except ReadyQueueFull:
             msg.due = self.wall() + self.random.random() * FULL_DELAY
             await self._delay(msg, queue, add(context, InsertReason.READY_QUEUE_FULL))
@@ -382,44 +359,6 @@ class Queues:
                 )
                 return (internal_response(451, (4, 4, 4), text), InsertReason.THROTTLED_BY_EVENT, None)
         return None
-
-    async def _place(self, msg: Message, queue: ScheduledQueue) -> None:
-        """Put the message into the ready queue of one of the pool's sources."""
-        selector = queue.selector
-        if not selector.entries:
-            pool = selector.pool.name
-            raise NotPlaced(f"KumoMTA internal: no sources available for {queue.name} pool=`{pool}`", pool)
-        full = False
-        for source in selector.round():
-            try:
-                ready = await self._ready_queue(queue, source)
-                if trio.current_time() >= ready.next_refresh:
-                    await self._refresh_path(ready)
-            except (DnsError, PolicyError, Rejection) as err:
-                raise NotPlaced(f"failed to resolve queue {queue.name}: {err}") from err
-            if self._source_throttled(ready):
-                continue
-            if ready.insert(msg):
-                return
-            full = True
-        if full:
-            raise ReadyQueueFull
-        pool = selector.pool.name
-        raise NotPlaced(
-            f"KumoMTA internal: no sources for {queue.name} pool=`{pool}` are eligible for selection "
-            "at this time",
-            pool,
-        )
-
-    def _source_throttled(self, ready: ReadyQueue) -> bool:
-        path = ready.path
-        if path.source_selection_rate is None and not path.additional_source_selection_rates:
-            return False
-        now = trio.current_time()
-        rates = dict(path.additional_source_selection_rates)
-        if path.source_selection_rate is not None:
-            rates[f"{ready.name}-source-selection-rate"] = path.source_selection_rate
-        return any(self.throttles.admit(key, spec, now) > 0.0 for key, spec in rates.items())
 
     async def _delay(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
         """Let the message wait in the wheel until its due time."""
@@ -568,89 +507,7 @@ class Queues:
         """The message has reached its end: take it out of the spool."""
         self.spool.remove(msg)
 
-    # -- ready queues ------------------------------------------------------------------------------
-    async def _ready_queue(self, queue: ScheduledQueue, source: str) -> ReadyQueue:
-        """The ready queue for a source. Raises DnsError, PolicyError or Rejection."""
-        now = trio.current_time()
-        known = queue.ready_by_source.get(source)
-        if known is not None and known[0] > now and self.ready.get(known[1].name) is known[1]:
-            return known[1]
-        route, protocol = queue.components.route, queue.config.protocol
-        mx: MailExchanger | None = None
-        if protocol.name != "smtp_client":
-            site_name = route
-        elif protocol.smtp is not None and protocol.smtp.mx_list:
-            site_name = mx_list_site_name(
-                [host.addr if isinstance(host, NamedHost) else host for host in protocol.smtp.mx_list]
-            )
-        else:
-            mx = await self.resolver.lookup_mx(route)
-            site_name = mx.site_name
-        name = f"{source}->{site_name}@{protocol.name}"
-        ready = self.ready.get(name)
-        if ready is None:
-            egress_source = await self.egress.source(source)
-            path = await self._ask_path(route, source, site_name)
-            ready = self.ready.setdefault(
-                name,
-                ReadyQueue(
-                    self,
-                    name=name,
-                    site_name=site_name,
-                    route=route,
-                    protocol=protocol,
-                    source=egress_source,
-                    pool=queue.selector.pool.name,
-                    path=path,
-                    mx=mx,
-                ),
-            )
-        else:
-            ready.protocol, ready.mx = protocol, mx
-        ready.last_change = now
-        queue.ready_by_source[source] = (now + SITE_TTL, ready)
-        return ready
-
-    async def _ask_path(self, route: str, source: str, site_name: str) -> EgressPath:
-        path: EgressPath | None = await self.policy.ask("get_egress_path_config", route, source, site_name)
-        if path is None:
-            return EgressPath()
-        self._warn_of_no_effect(path)
-        return path
-
-    async def _refresh_path(self, ready: ReadyQueue) -> None:
-        """Ask for the path's options again; a failure keeps the old ones."""
-        ready.next_refresh = trio.current_time() + ready.path.refresh_interval
-        try:
-            ready.source = await self.egress.source(ready.source.name)
-            ready.path = await self._ask_path(ready.route, ready.source.name, ready.site_name)
-        except (PolicyError, Rejection) as err:
-            log.error("ready queue keeps its old configuration", ready_queue=ready.name, error=str(err))
-
-    def lease_connection(self, ready: ReadyQueue) -> Lease | Denied:
-        """A place under every connection limit of the path."""
-        path = ready.path
-        limits = [(f"kumomta.connection_limit.{ready.name}", path.connection_limit)]
-        limits += path.additional_connection_limits.items()
-        return self.leases.acquire(limits, ready.name, trio.current_time(), LEASE_DURATION)
-
-    def admit_connection(self, ready: ReadyQueue) -> float:
-        """Seconds to wait before the path's rate allows a connection; 0 when it does now."""
-        rate = ready.path.max_connection_rate
-        if rate is None:
-            return 0.0
-        return self.throttles.admit(f"{ready.name}-connection-rate", rate, trio.current_time())
-
-    def message_rates(self, ready: ReadyQueue) -> list[tuple[str, ThrottleSpec]]:
-        """The path's message rates by their keys, the smallest first, so that none is used up in vain."""
-        path = ready.path
-        rates = list(path.additional_message_rate_throttles.items())
-        if path.max_message_rate is not None:
-            rates.append((f"kumomta.max_message_rate.{ready.name}", path.max_message_rate))
-        if len(rates) > 1:
-            rates.sort(key=lambda rate: rate[1].limit / rate[1].period)
-        return rates
-
+    # -- for ready queues --------------------------------------------------------------------------
     async def dispatch(self, ready: ReadyQueue) -> None:
         """Run one outgoing session."""
         await self.dispatchers[ready.protocol.name.partition(":")[0]](ready)

@@ -218,11 +218,11 @@ class ReadyQueue:
         if owner.stopping or trio.current_time() < self._retry_at:
             return
         while self._wants_connection():
-            lease = owner.lease_connection(self)
+            lease = owner.limits.lease_connection(self)
             if isinstance(lease, Denied):
                 self._retry_at = trio.current_time() + min(lease.wait, _LEASE_RETRY)
                 return
-            wait = owner.admit_connection(self)
+            wait = owner.limits.admit_connection(self)
             if wait > 0.0:
                 lease.release()
                 self._retry_at = trio.current_time() + wait

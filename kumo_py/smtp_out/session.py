@@ -340,7 +340,7 @@ class Session:
     async def _admitted(self, msg: Message) -> bool:
         """Wait for the message rates; one that asks for more than `idle_timeout` empties the ready queue."""
         ready, queues = self._ready, self._queues
-        rates = queues.message_rates(ready)
+        rates = queues.limits.message_rates(ready)
         for key, spec in rates:
             while (wait := queues.throttles.admit(key, spec, trio.current_time())) > 0.0:
                 if wait >= ready.path.idle_timeout:

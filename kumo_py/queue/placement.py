@@ -1,0 +1,149 @@
+"""Where a message goes: its pool's sources by weight, its site by DNS, the path between them by the policy.
+
+Ready queues are kept by name; a scheduled queue remembers for a while which ones its sources led to.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from kumo_py.core.policy import PolicyError, Rejection
+from kumo_py.dns import DnsError, mx_list_site_name
+from kumo_py.queue.config import EgressPath, NamedHost, without_effect
+from kumo_py.queue.egress import EgressDirectory
+from kumo_py.queue.ready import ReadyQueue
+
+if TYPE_CHECKING:
+    from kumo_py.dns import MailExchanger
+    from kumo_py.message.message import Message
+    from kumo_py.queue.config import Options
+    from kumo_py.queue.queues import Queues
+    from kumo_py.queue.scheduled import ScheduledQueue
+
+log = structlog.get_logger("kumo_py.queue.placement")
+
+SITE_TTL = 60.0
+"""Seconds after which a queue looks its destination's site up again (from the resolver's cache)."""
+
+
+class ReadyQueueFull(Exception):
+    """Every source's ready queue is at max_ready."""
+
+
+class NotPlaced(Exception):
+    """A message has no ready queue to go to; the text is the reason, for people."""
+
+    def __init__(self, text: str, pool: str | None = None) -> None:
+        super().__init__(text)
+        self.pool = pool
+
+
+class Placement:
+    """The ready queues of a node, and the choice among them."""
+
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
+        self.egress = EgressDirectory(queues.policy, trio.current_time)
+        self.ready: dict[str, ReadyQueue] = {}
+        self._warned: set[str] = set()
+
+    async def place(self, msg: Message, queue: ScheduledQueue) -> None:
+        """Put the message into the ready queue of one of the pool's sources.
+
+        Raises ReadyQueueFull if those that could take it are full, NotPlaced if there is none.
+        """
+        selector = queue.selector
+        if not selector.entries:
+            pool = selector.pool.name
+            raise NotPlaced(f"KumoMTA internal: no sources available for {queue.name} pool=`{pool}`", pool)
+        full = False
+        for source in selector.round():
+            try:
+                ready = await self._find(queue, source)
+                if trio.current_time() >= ready.next_refresh:
+                    await self.refresh_path(ready)
+            except (DnsError, PolicyError, Rejection) as err:
+                raise NotPlaced(f"failed to resolve queue {queue.name}: {err}") from err
+            if self._queues.limits.source_throttled(ready):
+                continue
+            if ready.insert(msg):
+                return
+            full = True
+        if full:
+            raise ReadyQueueFull
+        pool = selector.pool.name
+        raise NotPlaced(
+            f"KumoMTA internal: no sources for {queue.name} pool=`{pool}` are eligible for selection "
+            "at this time",
+            pool,
+        )
+
+    async def _find(self, queue: ScheduledQueue, source: str) -> ReadyQueue:
+        """The ready queue for a source. Raises DnsError, PolicyError or Rejection."""
+        now = trio.current_time()
+        known = queue.ready_by_source.get(source)
+        if known is not None and known[0] > now and self.ready.get(known[1].name) is known[1]:
+            return known[1]
+        route, protocol = queue.components.route, queue.config.protocol
+        mx: MailExchanger | None = None
+        if protocol.name != "smtp_client":
+            site_name = route
+        elif protocol.smtp is not None and protocol.smtp.mx_list:
+            site_name = mx_list_site_name(
+                [host.addr if isinstance(host, NamedHost) else host for host in protocol.smtp.mx_list]
+            )
+        else:
+            mx = await self._queues.resolver.lookup_mx(route)
+            site_name = mx.site_name
+        name = f"{source}->{site_name}@{protocol.name}"
+        ready = self.ready.get(name)
+        if ready is None:
+            egress_source = await self.egress.source(source)
+            path = await self._ask_path(route, source, site_name)
+            ready = self.ready.setdefault(
+                name,
+                ReadyQueue(
+                    self._queues,
+                    name=name,
+                    site_name=site_name,
+                    route=route,
+                    protocol=protocol,
+                    source=egress_source,
+                    pool=queue.selector.pool.name,
+                    path=path,
+                    mx=mx,
+                ),
+            )
+        else:
+            ready.protocol, ready.mx = protocol, mx
+        ready.last_change = now
+        queue.ready_by_source[source] = (now + SITE_TTL, ready)
+        return ready
+
+    async def _ask_path(self, route: str, source: str, site_name: str) -> EgressPath:
+        path: EgressPath | None = await self._queues.policy.ask(
+            "get_egress_path_config", route, source, site_name
+        )
+        if path is None:
+            return EgressPath()
+        self.warn_of_no_effect(path)
+        return path
+
+    async def refresh_path(self, ready: ReadyQueue) -> None:
+        """Ask for the path's options again; a failure keeps the old ones."""
+        ready.next_refresh = trio.current_time() + ready.path.refresh_interval
+        try:
+            ready.source = await self.egress.source(ready.source.name)
+            ready.path = await self._ask_path(ready.route, ready.source.name, ready.site_name)
+        except (PolicyError, Rejection) as err:
+            log.error("ready queue keeps its old configuration", ready_queue=ready.name, error=str(err))
+
+    def warn_of_no_effect(self, options: Options) -> None:
+        """Say once of each option that this version does not heed it."""
+        for name in without_effect(options):
+            if name not in self._warned:
+                self._warned.add(name)
+                log.warning(f"the policy sets '{name}', which this version of kumo-py does not heed yet")
