@@ -21,6 +21,7 @@ from kumo_py.logs import LogContext, RecordType
 from kumo_py.proto.address import split_address
 from kumo_py.proto.reply import Response
 from kumo_py.queue.context import Context, InsertReason, add
+from kumo_py.spool import SpoolError
 
 if TYPE_CHECKING:
     from kumo_py.message.message import Message
@@ -40,7 +41,12 @@ class MaildirDelivery:
     async def deliver(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
         """One copy for each recipient; those that fail are tried again, alone."""
         queues = self._queues
-        await queues.spool.load(msg)
+        where = LogContext(delivery_protocol="Maildir", session_id=str(uuid.uuid4()))
+        try:
+            await queues.spool.load(msg)
+        except (KeyError, SpoolError, ValueError) as err:
+            await queues.unreadable(msg, err, where)
+            return
         protocol = queue.config.protocol
         done: list[str] = []
         failed: list[str] = []
@@ -56,7 +62,6 @@ class MaildirDelivery:
                 problems.append(f"{recipient}: failed to write to maildir: {err}")
             else:
                 done.append(f"{recipient}: wrote to maildir with id={name}")
-        where = LogContext(delivery_protocol="Maildir", session_id=str(uuid.uuid4()))
         if done:
             delivered = [item for item in msg.recipients if item not in failed]
             response = Response(200, None, ", ".join(done), None)

@@ -169,3 +169,19 @@ async def test_a_full_disk_leaves_no_partial_file(
     await node.log.reach(1)
     assert files(tmp_path) == []
     assert "No space left on device" in node.log.records[0].content
+
+
+async def test_content_that_is_gone_bounces(
+    autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    blocker = tmp_path / "b.test"
+    blocker.write_text("in the way")
+    node = await start_node(nursery, maildirs(tmp_path))
+    msg = await node.send()
+    await node.log.reach(1)
+    node.data.remove(msg.id)
+    blocker.unlink()
+    await node.log.reach(2)
+    assert node.log.brief == [("TransientFailure", 400), ("Bounce", 551)]
+    await trio.sleep(1)
+    assert not node.meta.stored

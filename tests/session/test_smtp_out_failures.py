@@ -427,6 +427,29 @@ async def test_every_wait_has_its_timeout(
     await node.stop()
 
 
+@pytest.mark.parametrize("extensions", [EXTENSIONS, BARE])
+async def test_rset_has_its_timeout(
+    mock_clock: MockClock, nursery: trio.Nursery, extensions: tuple[str, ...]
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.greet(*extensions)
+        for reply in ENVELOPE_REPLIES:
+            await peer.line()
+            await peer.send(reply)
+        await peer.content()
+        await peer.send("250 queued")
+        assert await peer.line() == "RSET"
+        await trio.sleep_forever()
+
+    node = await start_delivery(mock_clock, nursery, Server(script), path=egress(**TIMEOUTS))
+    for _ in range(2):
+        await node.send()
+    await node.done(2)
+    delivery, failure = node.log.records
+    assert (delivery.kind, failure.kind, failure.code) == ("Delivery", "TransientFailure", 421)
+    assert 2 <= failure.at <= 3.1
+
+
 async def test_a_server_that_does_not_read_the_content(mock_clock: MockClock, nursery: trio.Nursery) -> None:
     server = Server(then_silent(at_content))
     node = await start_delivery(mock_clock, nursery, server, path=egress(**TIMEOUTS))
