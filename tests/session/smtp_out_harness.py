@@ -14,6 +14,7 @@ import trio
 from queue_harness import Handlers, QueueNode, constant
 
 from kumo_py.core.cidr import CidrSet
+from kumo_py.core.duration import Duration
 from kumo_py.limits.spec import LimitSpec
 from kumo_py.queue.config import DeliveryProtocol, EgressPath, QueueConfig, SmtpProtocol
 from kumo_py.smtp_out.session import SmtpDelivery
@@ -26,6 +27,19 @@ if TYPE_CHECKING:
     from kumo_py.queue.config import NamedHost
 
 EXTENSIONS = ("PIPELINING", "8BITMIME", "SMTPUTF8")
+ENVELOPE_REPLIES = ("250 ok", "250 ok", "354 go")
+"""To MAIL, one RCPT and DATA."""
+
+TIMEOUTS = {
+    "banner_timeout": Duration(3),
+    "ehlo_timeout": Duration(4),
+    "mail_from_timeout": Duration(5),
+    "rcpt_to_timeout": Duration(6),
+    "data_timeout": Duration(7),
+    "data_dot_timeout": Duration(8),
+    "rset_timeout": Duration(2),
+}
+"""Of an egress path: all different, so that a record tells which one it was."""
 
 Script = Callable[["Peer"], Awaitable[None]]
 Replies = Mapping[str, str | Sequence[str]]
