@@ -84,7 +84,8 @@ async def receive(session: Session, result: DataResult) -> Reply:
         if not queued and not any(it.is_wanted for it in accepted):
             _forget(session, made)
             return replies.NOT_RELAYED
-        await _save(session, queued)
+        if queued:
+            await _save(session, queued)
         await session.commit()
     except BaseException:
         _forget(session, made)
@@ -95,8 +96,10 @@ async def receive(session: Session, result: DataResult) -> Reply:
     failed = await _insert(session, queued) if queued else 0
     if failed and failed == len(accepted):
         return replies.technical_difficulties(session.params.hostname)
-    ids = " ".join([msg.id.hex() for msg in messages])
-    return Reply(250, f"{'PARTIAL' if failed else 'OK'} ids={ids}")
+    text = f"{'PARTIAL' if failed else 'OK'} ids={' '.join([msg.id.hex() for msg in messages])}"
+    if len(messages) == 1:
+        return Reply(250, text, wire=b"250 %b\r\n" % text.encode())
+    return Reply(250, text)
 
 
 # -- until the commit -------------------------------------------------------------------------------
@@ -215,7 +218,7 @@ def _look_for_report(session: Session, it: _Accepted, relaying: Relaying) -> Non
 async def _save(session: Session, queued: Sequence[_Accepted]) -> None:
     """All at once, so that they share one sync of the disk. Raises SpoolError."""
     spool = session.services.spool
-    if spool is None or not queued or session.params.deferred_spool:
+    if spool is None or session.params.deferred_spool:
         return
     session.stage = "spool"
     await spool.save(*[it.msg for it in queued])
