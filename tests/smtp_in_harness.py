@@ -17,7 +17,7 @@ from kumo_py.smtp_in.params import ListenerParams
 from kumo_py.smtp_in.services import Services
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Iterable
 
     from kumo_py.logs import LogContext, RecordType
     from kumo_py.message.message import Message
@@ -37,6 +37,9 @@ class ScriptedPolicy:
 
     def handles(self, event: str) -> bool:
         return event in self.handlers
+
+    def start(self, event: str, *args: Any) -> Awaitable[Any] | None:
+        return self.ask(event, *args)
 
     async def ask(self, event: str, *args: Any) -> Any:
         self.asked.append((event, args))

@@ -7,7 +7,10 @@ them into Lua values, runs the handler and turns the result back, as its event r
 from __future__ import annotations
 
 import enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 
 
 class Disconnect(enum.Enum):
@@ -52,6 +55,13 @@ class Policy(Protocol):
         """
         ...
 
+    def start(self, event: str, *args: Any) -> Awaitable[Any] | None:
+        """`ask`, as far as it goes without waiting: None if that was all, else await the rest.
+
+        For those who are not in a task. Raises Rejection or PolicyError.
+        """
+        ...
+
 
 class SilentPolicy:
     """A policy without handlers: for tests, and before the first one is loaded."""
@@ -60,4 +70,7 @@ class SilentPolicy:
         return False
 
     async def ask(self, event: str, *args: Any) -> Any:
+        return None
+
+    def start(self, event: str, *args: Any) -> Awaitable[Any] | None:
         return None

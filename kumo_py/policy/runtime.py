@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kumo_py.core.policy import PolicyError
 from kumo_py.message.message import Message
@@ -13,11 +13,25 @@ from kumo_py.policy.source import PolicySource
 from kumo_py.policy.surface import build_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
     from pathlib import Path
 
+    from kumo_py.policy.context import LuaContext
     from kumo_py.policy.host import Host
     from kumo_py.policy.types import LuaValue
+
+
+class _Rest:
+    """What is left of an event. Unlike a coroutine it may be dropped: its context then goes with it."""
+
+    __slots__ = ("_args", "_go_on")
+
+    def __init__(self, go_on: Callable[..., Coroutine[Any, Any, LuaValue]], *args: LuaValue) -> None:
+        self._go_on = go_on
+        self._args = args
+
+    def __await__(self) -> Generator[Any, Any, LuaValue]:
+        return self._go_on(*self._args).__await__()
 
 
 class LuaPolicy:
@@ -76,6 +90,31 @@ class LuaPolicy:
                 return await ctx.finish(event, outcome)
             ctx.nothing(event)
             return None
+        finally:
+            pool.put(ctx)
+
+    def start(self, event: str, *args: LuaValue) -> Awaitable[LuaValue] | None:
+        """See core.policy.Policy."""
+        if event not in self._events:
+            return None
+        pool = self._pool
+        ctx = pool.take()
+        if ctx is None:
+            return _Rest(self.ask, event, *args)
+        outcome: LuaValue = None
+        try:
+            outcome = ctx.begin(event, args)
+            if outcome is not None:
+                return _Rest(self._finish, pool, ctx, event, outcome)
+            ctx.nothing(event)
+            return None
+        finally:
+            if outcome is None:
+                pool.put(ctx)
+
+    async def _finish(self, pool: ContextPool, ctx: LuaContext, event: str, outcome: LuaValue) -> LuaValue:
+        try:
+            return await ctx.finish(event, outcome)
         finally:
             pool.put(ctx)
 

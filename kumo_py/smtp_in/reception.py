@@ -28,13 +28,13 @@ from kumo_py.smtp_in.relay import check_relaying
 from kumo_py.smtp_in.replies import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Iterable, Sequence
     from typing import Any
 
     from kumo_py.proto.content import DataResult
     from kumo_py.smtp_in.envelope import Transaction
     from kumo_py.smtp_in.relay import Relaying
-    from kumo_py.smtp_in.session import Session
+    from kumo_py.smtp_in.session import Answer, Session
 
 log = structlog.get_logger("kumo_py.smtp_in")
 
@@ -71,14 +71,59 @@ class _Accepted:
         return self.relay and self.queue_name != NULL_QUEUE
 
 
-async def receive(session: Session, result: DataResult) -> Reply:
-    """Take over what the transaction's client sent, or raise Rejection, PolicyError, SpoolError."""
-    transaction = session.transaction
+def receive(session: Session, result: DataResult) -> Answer:
+    """Take over what the transaction's client sent, or raise Rejection or PolicyError.
+
+    Nothing has to be waited for if the policy sends a lone message to the null queue at once, and nobody logs it:
+    that is answered here. For all else there is `_receive`.
+    """
+    services, transaction = session.services, session.transaction
     assert transaction is not None
+    policy = services.policy
+    if (
+        len(transaction.recipients) != 1
+        or session.params.deferred_queue
+        or not policy.handles("smtp_server_message_received")
+        or policy.handles("smtp_server_data")
+        or policy.handles("smtp_server_split_transaction")
+    ):
+        return _receive(session, transaction, result, None, None)
+    msg = _base_message(session, transaction, result)
+    if session.params.trace_headers.received_header:
+        msg.prepend(_received(session, transaction, msg))
+    rest = policy.start("smtp_server_message_received", msg, session.meta)
+    if (
+        rest is not None
+        or msg.queue_name != NULL_QUEUE
+        or services.reports is not None
+        or services.log.wants(RecordType.Reception)
+    ):
+        return _receive(session, transaction, result, msg, rest)
+    session.conclude()
+    return _accepted_as([msg], "OK")
+
+
+async def _receive(
+    session: Session,
+    transaction: Transaction,
+    result: DataResult,
+    msg: Message | None,
+    rest: Awaitable[object] | None,
+) -> Reply:
+    """All the way. `msg`: the transaction's one message, if it has been made; `rest`: of its received event.
+
+    Raises Rejection, PolicyError, SpoolError.
+    """
     session.begin_work()
     made: list[Message] = []
     try:
-        messages = await _make_messages(session, transaction, result, made)
+        if msg is None:
+            messages = await _make_messages(session, transaction, result, made)
+        else:
+            made.append(msg)
+            messages = made
+            if rest is not None:
+                await rest
         accepted = [await _route(session, msg) for msg in messages]
         queued = [it for it in accepted if it.is_queued]
         if not queued and not any(it.is_wanted for it in accepted):
@@ -96,10 +141,25 @@ async def receive(session: Session, result: DataResult) -> Reply:
     failed = await _insert(session, queued) if queued else 0
     if failed and failed == len(accepted):
         return replies.technical_difficulties(session.params.hostname)
-    text = f"{'PARTIAL' if failed else 'OK'} ids={' '.join([msg.id.hex() for msg in messages])}"
+    return _accepted_as(messages, "PARTIAL" if failed else "OK")
+
+
+def _accepted_as(messages: Sequence[Message], verdict: str) -> Reply:
+    text = f"{verdict} ids={' '.join([msg.id.hex() for msg in messages])}"
     if len(messages) == 1:
         return Reply(250, text, wire=b"250 %b\r\n" % text.encode())
     return Reply(250, text)
+
+
+def _base_message(session: Session, transaction: Transaction, result: DataResult) -> Message:
+    return Message(
+        session.services.new_id(),
+        transaction.sender,
+        tuple(transaction.recipients),
+        dict(session.meta.values),
+        result.content,
+        dot_lines=result.has_leading_dots,
+    )
 
 
 # -- until the commit -------------------------------------------------------------------------------
@@ -108,14 +168,7 @@ async def _make_messages(
 ) -> list[Message]:
     """The transaction's messages. `made` gets all that the policy saw, and may have saved."""
     policy, params = session.services.policy, session.params
-    base = Message(
-        session.services.new_id(),
-        transaction.sender,
-        tuple(transaction.recipients),
-        dict(session.meta.values),
-        result.content,
-        dot_lines=result.has_leading_dots,
-    )
+    base = _base_message(session, transaction, result)
     made.append(base)
     if policy.handles("smtp_server_data"):
         await policy.ask("smtp_server_data", base, session.meta)

@@ -369,11 +369,15 @@ class Session:
         else:
             reply = await self._accounted(reply)
         if self.concluded:
-            self.concluded = False
-            self.transaction = None
+            self.conclude()
         self.phase = Phase.BUSY
         self.deadline = math.inf
         return reply
+
+    def conclude(self) -> None:
+        """The transaction is over."""
+        self.concluded = False
+        self.transaction = None
 
     async def _accounted(self, reply: Reply) -> Reply:
         """Put a reply, as the policy wants it, among those to send; log it if it is a refusal."""
