@@ -112,8 +112,10 @@ class FakeLog:
         self.records: list[tuple[RecordType, Message, Response, LogContext]] = []
         self.rejections: list[tuple[str | None, tuple[str, ...], Response, LogContext]] = []
 
+        self.wanted = True
+
     def wants(self, kind: RecordType) -> bool:
-        return True
+        return self.wanted
 
     async def record(
         self, kind: RecordType, msg: Message, response: Response, context: LogContext, **_: Any

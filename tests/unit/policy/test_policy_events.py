@@ -328,3 +328,38 @@ async def test_validation_is_known_to_the_policy(policy: MakePolicy) -> None:
     lua = policy("kumo.log_info(_VALIDATING_CONFIG)", validating=True)
     await lua.load()
     assert lua._env.host.named("info") == ["policy.lua:2: true"]
+
+
+# -- start: outside of a task ----------------------------------------------------------------------------
+async def test_start_runs_a_handler_that_awaits_nothing(policy: MakePolicy, msg: Message) -> None:
+    lua = policy("kumo.on('smtp_server_message_received', function(msg) msg:set_meta('queue', 'null') end)")
+    await lua.load()
+    assert lua.start("smtp_server_message_received", msg, ConnectionMeta()) is None
+    assert msg.get_meta("queue") == "null"
+    assert lua.start("smtp_server_mail_from", "a@b.test", ConnectionMeta()) is None
+
+
+async def test_start_leaves_the_rest_to_be_awaited(policy: MakePolicy, msg: Message) -> None:
+    lua = policy("""
+        kumo.on('smtp_server_message_received', function(msg)
+          kumo.sleep(0)
+          msg:set_meta('queue', 'later')
+        end)""")
+    await lua.load()
+    rest = lua.start("smtp_server_message_received", msg, ConnectionMeta())
+    assert rest is not None
+    assert msg.get_meta("queue") is None
+    assert await rest is None
+    assert msg.get_meta("queue") == "later"
+    # One that nobody awaits costs a context, and nothing else.
+    assert lua.start("smtp_server_message_received", msg, ConnectionMeta()) is not None
+    assert await lua.ask("smtp_server_message_received", msg, ConnectionMeta()) is None
+
+
+async def test_start_passes_a_rejection_on(policy: MakePolicy, msg: Message) -> None:
+    lua = policy("kumo.on('smtp_server_message_received', function() kumo.reject(550, 'no') end)")
+    await lua.load()
+    rest = lua.start("smtp_server_message_received", msg, ConnectionMeta())
+    assert rest is not None
+    with pytest.raises(Rejection, match="550 no"):
+        await rest
