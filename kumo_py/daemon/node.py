@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from kumo_py.logs.diagnostics import Diagnostics
     from kumo_py.message.message import Message
     from kumo_py.policy.params import HttpListenerParams
-    from kumo_py.smtp_in.params import ListenerParams
+    from kumo_py.smtp_in.params import ListenerOverrides, ListenerParams
     from kumo_py.spool import SpoolConfig
 
 log = structlog.get_logger("kumo_py.daemon")
@@ -246,6 +246,9 @@ class Node:
 
     async def start_esmtp_listener(self, params: ListenerParams) -> None:
         """Bound at once, so that an address in use is an error of the policy; served when the node is ready."""
+        if _defers(params):
+            # Its mail would be answered 250 and then lie in a queue that nothing processes.
+            raise ValueError("deferred_queue = true is not supported by this version of kumo-py: leave it out")
         if self._validating:
             return
         listener = Listener(params)
@@ -292,6 +295,12 @@ class Node:
     def set_diagnostic_filter(self, directives: str) -> None:
         if self._diagnostics is not None:
             self._diagnostics.set_filter(directives)
+
+
+def _defers(params: ListenerOverrides) -> bool:
+    """Whether a listener asks for `deferred_queue`, for itself or for some of its clients."""
+    inner = [*(params.peer or {}).values(), *(params.via or {}).values()]
+    return bool(params.deferred_queue) or any(map(_defers, inner))
 
 
 def _first(group: BaseExceptionGroup[StartupError]) -> StartupError:
