@@ -248,7 +248,9 @@ class Node:
         """Bound at once, so that an address in use is an error of the policy; served when the node is ready."""
         if _defers(params):
             # Its mail would be answered 250 and then lie in a queue that nothing processes.
-            raise ValueError("deferred_queue = true is not supported by this version of kumo-py: leave it out")
+            raise ValueError(
+                "deferred_queue = true is not supported by this version of kumo-py: leave it out"
+            )
         if self._validating:
             return
         listener = Listener(params)
