@@ -81,7 +81,7 @@ def serve(
             click.echo("kumo-py: running as root; --user NAME gives that away", err=True)
         quiet = "error" if validate or script else DEFAULT_FILTER
         diagnostics = configure_diagnostics(diag_format, diag_log_dir, quiet)
-        node = Node(policy, grace=grace, diagnostics=diagnostics, validating=validate)
+        node = Node(policy, grace=grace, diagnostics=diagnostics)
         run: Callable[..., Awaitable[bool]] = node.serve_until_signalled
         if validate:
             run = node.validate

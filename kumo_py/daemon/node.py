@@ -66,12 +66,11 @@ class Node:
         *,
         grace: float = DEFAULT_GRACE,
         diagnostics: Diagnostics | None = None,
-        validating: bool = False,
     ) -> None:
         self._policy_path = policy_path
         self._grace = grace
         self._diagnostics = diagnostics
-        self._validating = validating
+        self._validating = False
         self._hostname = socket.gethostname()
         self._nodeid = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{self._hostname}.{uuid.getnode():012x}"))
         self._stop = trio.Event()
@@ -87,7 +86,7 @@ class Node:
     async def serve(self, *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop` is called twice, or once and all is finished. Raises StartupError."""
         self._wall: Callable[[], float] = wall_clock()
-        self.policy = LuaPolicy(self._policy_path, self, trio.current_time, validating=self._validating)
+        self.policy = self._make_policy()
         self.log = DeliveryLog(self._nodeid, self._wall, self.policy)
         try:
             with self._stop_now:
@@ -140,9 +139,11 @@ class Node:
         return True
 
     async def _load_policy(self) -> None:
-        self._wall = wall_clock()
-        self.policy = LuaPolicy(self._policy_path, self, trio.current_time, validating=self._validating)
+        self.policy = self._make_policy()
         await self.policy.load()
+
+    def _make_policy(self) -> LuaPolicy:
+        return LuaPolicy(self._policy_path, self, trio.current_time, validating=self._validating)
 
     async def _watch_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:

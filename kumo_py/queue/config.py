@@ -235,6 +235,14 @@ UNSPECIFIED_POOL = EgressPool(name=UNSPECIFIED, entries=[PoolEntry(name=UNSPECIF
 
 NOT_YET = frozenset(
     (
+        "refresh_strategy",
+        "timerwheel_tick_interval",
+        "treat_mx_list_as_secure",
+        "low_memory_reduction_policy",
+        "no_memory_reduction_policy",
+        "auth_timeout",
+        "allow_smtp_auth_plain_without_tls",
+        "allow_smtp_auth_plain_without_valid_certificate",
         "enable_dane",
         "tls_prefer_openssl",
         "tls_certificate",

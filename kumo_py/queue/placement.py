@@ -102,6 +102,7 @@ class Placement:
         ready = self.ready.get(name)
         if ready is None:
             egress_source = await self.egress.source(source)
+            self.warn_of_no_effect(egress_source)
             path = await self._ask_path(route, source, site_name)
             ready = self.ready.setdefault(
                 name,

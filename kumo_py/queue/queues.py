@@ -254,6 +254,9 @@ class Queues:
         for protocol in ("custom_lua", "xfer"):
             if getattr(config.protocol, protocol) is not None:
                 raise PolicyError(f"queue {name}: this version of kumo-py does not deliver by {protocol} yet")
+        self.placement.warn_of_no_effect(config)
+        if config.protocol.smtp is not None:
+            self.placement.warn_of_no_effect(config.protocol.smtp)
         return config
 
     async def _refresh_queue(self, queue: ScheduledQueue) -> None:

@@ -132,8 +132,8 @@ class ReadyQueue:
     def _is_behind(self) -> bool:
         """Whether the dispatchers at work need help with what waits.
 
-        Not while they can send it within CATCH_UP seconds: a message that goes with the one before it costs a third
-        of one for which a dispatcher is woken.
+        Not while they can send it within CATCH_UP seconds: a message that goes with the one before it needs one wake-up
+        instead of three.
         """
         at_work = self.connections - len(self._idle)
         return len(self.messages) * self._pace > CATCH_UP * at_work
@@ -166,10 +166,6 @@ class ReadyQueue:
     @property
     def stopping(self) -> bool:
         return self._owner.stopping
-
-    @property
-    def owner(self) -> Queues:
-        return self._owner
 
     async def wait(self) -> bool:
         """Park an idle dispatcher: True when there may be a message, False to close the connection.

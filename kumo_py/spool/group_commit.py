@@ -39,8 +39,9 @@ _MAX_BYTES = 16 << 20
 LINGER = 0.003
 """Seconds that a batch waits for more to join it, at the most.
 
-A round to the disk costs some 150 µs of CPU, whatever is in it. Stores wait only while the batches before had
-several, and no longer than until most of those are back; removals, for which nobody waits, wait for stores.
+A message of 1 KB that goes to the disk alone takes 56 to 103 µs of CPU, one of twenty 8 to 10 (measured). Stores
+wait only while the batches before had several, and no longer than until most of those are back; removals, for which
+nobody waits, wait for stores.
 """
 _MAX_FAILURES = 1024
 _MAX_PROBLEMS = 1000

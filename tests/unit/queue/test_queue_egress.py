@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kumo_py
 from kumo_py.core.duration import Duration
 from kumo_py.core.policy import PolicyError
-from kumo_py.queue.config import UNSPECIFIED_POOL, EgressPool, EgressSource, PoolEntry
+from kumo_py.limits.spec import LimitSpec
+from kumo_py.queue.config import (
+    NOT_YET,
+    UNSPECIFIED_POOL,
+    DeliveryProtocol,
+    EgressPath,
+    EgressPool,
+    EgressSource,
+    Options,
+    PoolEntry,
+    QueueConfig,
+    SmtpProtocol,
+    without_effect,
+)
 from kumo_py.queue.egress import EgressDirectory, SourceSelector
 from kumo_py.queue.ready import length_wanted
 
@@ -101,3 +118,32 @@ def test_one_more_connection_is_wanted_up_to_the_goal(limit: int, connections: i
     goal = min(math.ceil(exact), length)
     if abs(exact - connections) > 1e-6 * exact:  # else rounding decides
         assert (length >= length_wanted(connections, limit)) == (connections < goal)
+
+
+def test_options_that_have_no_effect_yet_are_named() -> None:
+    assert without_effect(EgressPath()) == []
+    assert without_effect(QueueConfig()) == []
+    path = EgressPath(refresh_strategy="Epoch", enable_dane=True, connection_limit=LimitSpec(5))
+    assert sorted(without_effect(path)) == ["enable_dane", "refresh_strategy"]
+    assert without_effect(QueueConfig(refresh_strategy="Epoch")) == ["refresh_strategy"]
+
+
+HEEDED_ELSEWHERE = {
+    "strategy", "dispatcher_wakeup_strategy", "maintainer_wakeup_strategy",  # docs/compatibility.md: one is enough
+    "enable_mta_sts",  # on by default; there is no MTA-STS to turn off yet
+    "custom_lua", "xfer",  # refused when the queue is set up
+    "ha_proxy_source_address", "socks5_proxy_source_address",  # the proxy itself is refused on connecting
+    "socks5_proxy_username", "socks5_proxy_password",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [QueueConfig, EgressPath, EgressSource, SmtpProtocol, DeliveryProtocol])
+def test_no_option_is_ignored_silently(options: type[Options]) -> None:
+    """Each is read somewhere, or is on the list of those that are warned of."""
+    rooms = Path(kumo_py.__file__).parent
+    code = "".join(
+        path.read_text() for path in rooms.rglob("*.py") if path.parts[-2:] != ("queue", "config.py")
+    )
+    for item in msgspec.structs.fields(options):
+        known = item.name in NOT_YET or item.name in HEEDED_ELSEWHERE
+        assert known or re.search(rf"\.{item.name}\b", code), f"{options.__name__}.{item.name} has no effect"
