@@ -6,17 +6,20 @@ an event of the policy, or a HashiCorp Vault path. Reading it is the policy room
 
 from __future__ import annotations
 
-import base64
-import binascii
+from typing import Annotated
 
 import msgspec
+
+_SHAPES = "a key source is a file path, or a table with one of key_data, event_name or vault_path"
+Octet = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
 class KeySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Exactly one of `path`, `key_data`, `event_name` or `vault_path` is set."""
 
     path: str | None = None
-    key_data: str | None = None
+    key_data: str | tuple[Octet, ...] | None = None
+    """The key itself; as octets where it is no UTF-8, which is how Lua strings become plain data."""
     event_name: str | None = None
     event_args: list[object] | None = None
     vault_address: str | None = None
@@ -28,9 +31,9 @@ class KeySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def __post_init__(self) -> None:
         given = (self.path, self.key_data, self.event_name, self.vault_path)
         if sum(item is not None for item in given) != 1:
-            raise ValueError(
-                "a key source is a file path, or a table with one of key_data, event_name or vault_path"
-            )
+            raise ValueError(_SHAPES)
+        if self.vault_path is not None and self.vault_mount is None:
+            raise ValueError("a key source with vault_path needs vault_mount too")
 
     @classmethod
     def from_option(cls, value: object) -> KeySource:
@@ -39,6 +42,8 @@ class KeySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             return value
         if isinstance(value, str):
             return cls(path=value)
+        if not isinstance(value, dict):
+            raise ValueError(_SHAPES)
         try:
             return msgspec.convert(value, cls)
         except msgspec.ValidationError as err:
@@ -50,12 +55,7 @@ class KeySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return {k: v for k, v in msgspec.structs.asdict(self).items() if v is not None}
 
     def inline_bytes(self) -> bytes | None:
-        """The key when the policy carries it itself: PEM text, or base64 of anything."""
+        """The key when the policy carries it itself. What is in it (PEM, base64, a password) is its user's business."""
         if self.key_data is None:
             return None
-        if self.key_data.lstrip().startswith("-----BEGIN"):
-            return self.key_data.encode()
-        try:
-            return base64.b64decode(self.key_data, validate=True)
-        except binascii.Error:
-            return self.key_data.encode()
+        return self.key_data.encode() if isinstance(self.key_data, str) else bytes(self.key_data)
