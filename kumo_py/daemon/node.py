@@ -85,9 +85,8 @@ class Node:
     # -- life --------------------------------------------------------------------------------------
     async def serve(self, *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop` is called twice, or once and all is finished. Raises StartupError."""
-        self._wall: Callable[[], float] = wall_clock()
         self.policy = self._make_policy()
-        self.log = DeliveryLog(self._nodeid, self._wall, self.policy)
+        self.log = DeliveryLog(self._nodeid, self.wall, self.policy)
         try:
             with self._stop_now:
                 async with trio.open_nursery() as support:
@@ -143,6 +142,7 @@ class Node:
         await self.policy.load()
 
     def _make_policy(self) -> LuaPolicy:
+        self.wall: Callable[[], float] = wall_clock()
         return LuaPolicy(self._policy_path, self, trio.current_time, validating=self._validating)
 
     async def _watch_signals(self) -> None:
@@ -175,7 +175,7 @@ class Node:
             resolver=Resolver(self._resolver_config or ResolverConfig()),
             throttles=Throttles(),
             leases=Leases(),
-            wall=self._wall,
+            wall=self.wall,
         )
         delivery = SmtpDelivery(self.queues, self._hostname)
         self.queues.dispatchers["smtp_client"] = delivery.run
@@ -226,7 +226,7 @@ class Node:
             spool=spool,
             log=self.log,
             new_id=lambda: ids.next(time.time_ns()),
-            wall=self._wall,
+            wall=self.wall,
             refusing=self._refusing,
             tls_context=contexts.get,
             hostname=self._hostname,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from kumo_py.core.options import OptionError
 from kumo_py.message.message import NotLoaded
-from kumo_py.policy.types import CONNECTION, MESSAGE, LuaValue
+from kumo_py.policy.types import LuaValue, Values
 from kumo_py.spool.errors import SpoolError
 
 if TYPE_CHECKING:
@@ -26,16 +26,11 @@ def bind(ctx: LuaContext, function: Function) -> Callable[..., Answer]:
     """What Lua calls for a function or a method that need not wait."""
     call, label = function.call, function.label
     assert call is not None
-    to_lua = None if function.result is None else function.result.to_lua
+    done = _answer(ctx, function)
     arguments = _Arguments(ctx, function)
 
-    def done(value: LuaValue) -> Answer:
-        if to_lua is None:
-            return _NOTHING
-        return True, None if value is None else to_lua(ctx, value)
-
     # A loop over the arguments would double the cost of a call, so the usual numbers of them go without.
-    match arguments.readers:
+    match arguments.readers if arguments.rest is None else ():
         case [one]:
 
             def bound_1(a: LuaValue = None, *rest: LuaValue) -> Answer:
@@ -77,8 +72,9 @@ def bind(ctx: LuaContext, function: Function) -> Callable[..., Answer]:
 
 def bind_async(ctx: LuaContext, function: Function) -> Callable[..., Awaitable[Answer]]:
     """What the driver awaits for a function that waits."""
-    call, result = function.call, function.result
+    call = function.call
     assert call is not None
+    done = _answer(ctx, function)
     arguments = _Arguments(ctx, function)
 
     async def bound(*raw: LuaValue) -> Answer:
@@ -87,32 +83,44 @@ def bind_async(ctx: LuaContext, function: Function) -> Callable[..., Awaitable[A
                 raise ValueError(
                     "belongs in the init event: the top level of the policy runs again and again"
                 )
-            value = await call(ctx, *arguments.read(raw))
-            if result is None:
-                return _NOTHING
-            return True, None if value is None else result.to_lua(ctx, value)
+            return done(await call(ctx, *arguments.read(raw)))
         except Exception as err:
             return arguments.failure(err, raw)
 
     return bound
 
 
+def _answer(ctx: LuaContext, function: Function) -> Callable[[LuaValue], Answer]:
+    """What makes an answer of an implementation's result."""
+    result = function.result
+    if result is None:
+        return lambda value: _NOTHING
+    to_lua = result.to_lua
+    if isinstance(result, Values):
+        return lambda value: (True, *to_lua(ctx, value))
+    return lambda value: (True, None if value is None else to_lua(ctx, value))
+
+
 class _Arguments:
     """Turns Lua values into the arguments after the context."""
 
-    __slots__ = ("_ctx", "_label", "_names", "readers")
+    __slots__ = ("_ctx", "_label", "_names", "readers", "rest")
 
     def __init__(self, ctx: LuaContext, function: Function) -> None:
         self._ctx = ctx
         self._label = function.label
-        self._names = [param.name for param in function.params]
+        params = function.params
+        self.rest = None
+        if params and params[-1].rest:
+            self.rest = params[-1].type.from_lua
+            params = params[:-1]
+        self._names = [param.name for param in params]
         self.readers = [
-            _optional(param.type.from_lua) if param.optional else param.type.from_lua
-            for param in function.params
+            _optional(param.type.from_lua) if param.optional else param.type.from_lua for param in params
         ]
-        if function.is_method:
+        if function.this is not None:
             self._names.insert(0, "self")
-            self.readers.insert(0, (MESSAGE if function.owner == "message" else CONNECTION).this)
+            self.readers.insert(0, function.this.this)
 
     def read(self, raw: Answer) -> list[LuaValue]:
         """Raises OptionError, naming the argument that is wrong."""
@@ -125,6 +133,14 @@ class _Arguments:
             except ValueError as err:
                 text = f"argument '{name}' {err}" if name != "self" else str(err)
                 raise OptionError(f"{self._label}: {text}") from None
+        if self.rest is not None:
+            for n in range(len(self.readers), len(raw)):
+                try:
+                    values.append(self.rest(self._ctx, raw[n], self._label))
+                except OptionError:
+                    raise
+                except ValueError as err:
+                    raise OptionError(f"{self._label}: argument {n + 1} {err}") from None
         return values
 
     def failure(self, err: Exception, raw: Answer) -> Answer:

@@ -6,9 +6,9 @@ through Lua, so `close` must be called when it is dropped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar, cast
 
 from lupa import lua54
 
@@ -20,7 +20,7 @@ from kumo_py.message.message import Message
 from kumo_py.policy.binding import bind, bind_async, problem
 from kumo_py.policy.registry import Event, Function
 from kumo_py.policy.source import PolicySource, prelude
-from kumo_py.policy.types import CONNECTION, MESSAGE, VALUE, LuaType, LuaValue, Values, to_lua
+from kumo_py.policy.types import CONNECTION, MESSAGE, VALUE, Held, LuaType, LuaValue, Values, to_lua
 from kumo_py.proto.address import split_address
 
 if TYPE_CHECKING:
@@ -28,9 +28,12 @@ if TYPE_CHECKING:
 
     import msgspec
 
+    from kumo_py.core.policy import Policy
     from kumo_py.message.connection import ConnectionMeta
     from kumo_py.policy.host import Host
     from kumo_py.policy.registry import Registry
+
+_S = TypeVar("_S")
 
 _DONE, _WAIT, _REJECTED = range(3)
 _STOPPED = 4
@@ -46,7 +49,9 @@ _OF_THE_RUNTIME = (
     "_continue",
     "_entry",
     "_handled",
+    "_collect",
     "_handler_place",
+    "_restore",
     "_start",
     "inspect",
     "lua",
@@ -55,8 +60,12 @@ _OF_THE_RUNTIME = (
     "new_config",
     "new_connection",
     "new_message",
+    "new_object",
     "new_time_delta",
 )
+
+HELD_MAX = 4 << 20
+"""Bytes that Python objects in Lua's hands may hold before Lua is told to let go of what it no longer needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +104,18 @@ class Environment:
 
     registry: Registry
     host: Host
+    policy: Policy
     limits: Limits
     pool_limits: PoolLimits
     validating: bool
+    _states: dict[type, object] = field(default_factory=dict)
+
+    def state(self, kind: type[_S]) -> _S:
+        """The node's one object of a class that is made without arguments: named queues, caches."""
+        found = self._states.get(kind)
+        if found is None:
+            found = self._states[kind] = kind()
+        return cast("_S", found)
 
 
 class _Plan(NamedTuple):
@@ -115,6 +133,7 @@ class LuaContext:
 
     __slots__ = (
         *_OF_THE_RUNTIME,
+        "_held",
         "_last_number",
         "_plans",
         "created",
@@ -140,6 +159,7 @@ class LuaContext:
         """What the event that runs is about, by the numbers that Lua holds in their stead: Lua frees what it no
         longer needs hundreds of events later, and knows nothing of a message's size."""
         self._last_number = 0
+        self._held = 0
         lua = self.lua = lua54.LuaRuntime(
             encoding=None,
             register_eval=False,
@@ -161,6 +181,9 @@ class LuaContext:
         )
         callbacks = {
             b"find": self._find,
+            b"kind": self._kind,
+            b"setter": self._setter,
+            b"lua_code": _lua_code,
             b"split_address": _split_address,
             b"human": _human,
             b"config_values": self._config_values,
@@ -168,7 +191,8 @@ class LuaContext:
             b"lacks_content": self._lacks_content,
             b"load_message": self._load_message,
         }
-        export = lua.compile(prelude("objects.lua"))(lua.table_from(callbacks), driver)
+        top = [name.encode() for name in env.registry.modules if "." not in name]
+        export = lua.compile(prelude("objects.lua"))(lua.table_from(callbacks), driver, lua.table_from(top))
         self._start, self._continue = driver[b"start"], driver[b"continue"]
         self._entry, self._handler_place = driver[b"entry"], driver[b"handler_place"]
         self._handled = driver[b"events"]
@@ -176,6 +200,8 @@ class LuaContext:
         self.new_message, self.new_connection = export[b"message"], export[b"connection"]
         self.new_address, self.new_address_header = export[b"address"], export[b"address_header"]
         self.new_config, self.new_time_delta = export[b"config"], export[b"time_delta"]
+        self.new_object = export[b"object"]
+        self._restore, self._collect = export[b"restore"], export[b"collect"]
         if env.validating:
             lua.globals()[b"_VALIDATING_CONFIG"] = True
 
@@ -306,6 +332,17 @@ class LuaContext:
             return self.objects[number]
         raise ValueError("the event that it was given to is over")
 
+    def restored(self, held: Held) -> LuaValue:
+        """The Lua object of what `shared` took out of a context."""
+        return self._restore(*held)
+
+    def holds(self, size: int) -> None:
+        """An object that was just made for Lua keeps that many bytes, which Lua's collector knows nothing of."""
+        self._held += size
+        if self._held > HELD_MAX:
+            self._held = 0
+            self._collect()
+
     def new_table(self, items: dict[LuaValue, LuaValue]) -> LuaValue:
         return self.lua.table_from(items)
 
@@ -325,18 +362,43 @@ class LuaContext:
             if declared.call is None:
                 return b"lua", None
             if declared.is_async:
-                return b"async", bind_async(self, declared)
-            if not declared.is_method:
+                kind = b"async" if declared.this is None else b"async_method"
+                return kind, bind_async(self, declared)
+            if declared.this is None:
                 return b"sync", bind(self, declared)
+            if declared.role == "field":
+                return b"field", bind(self, declared)
             return b"content_method" if declared.needs_content else b"method", bind(self, declared)
         if declared is not None:
             return b"constant", to_lua(self, declared)
-        is_object = where in registry.objects
-        message = f"a {where} has no method '{wanted}'" if is_object else f"{path} does not exist"
+        of_kind = registry.kinds.get(where)
+        message = f"{path} does not exist"
+        if of_kind is not None:
+            has_fields = any(one.role == "field" for one in of_kind.functions)
+            message = f"a {where} has no method {'or field ' if has_fields else ''}'{wanted}'"
         near = nearest(wanted, registry.members(where))
         if near is not None:
-            message += f"; did you mean {near if is_object else f'{where}.{near}'}?"
+            message += f"; did you mean {f'{where}.{near}' if of_kind is None else near}?"
         return False, message.encode()
+
+    def _kind(self, name: bytes) -> tuple[LuaValue, ...]:
+        """The metamethods of a kind: those that wait, those that don't; and its members if it has an index."""
+        kind = self.env.registry.kinds[name.decode()]
+        metamethods = [one for one in kind.functions if one.role == "meta"]
+        waiting = {one.name.encode(): bind_async(self, one) for one in metamethods if one.is_async}
+        others = {one.name.encode(): bind(self, one) for one in metamethods if not one.is_async}
+        members = {one.encode(): True for one in kind.names()} if b"index" in others else None
+        table = self.lua.table_from
+        return table(waiting), table(others), None if members is None else table(members)
+
+    def _setter(self, kind: bytes, name: bytes) -> tuple[LuaValue, ...]:
+        """What assigns to a field: (True, function), or (False, message)."""
+        where, wanted = kind.decode(), name.decode("utf-8", "replace")
+        setter = self.env.registry.setter(where, wanted)
+        if setter is None:
+            has = self.env.registry.find(where, wanted) is not None
+            return False, f"{wanted} of a {where} cannot be {'set' if has else 'added'}".encode()
+        return True, bind(self, setter)
 
     def _config_values(self, config: msgspec.Struct) -> LuaValue:
         return to_lua(self, to_builtins(config))
@@ -356,6 +418,10 @@ class LuaContext:
         except Exception as err:
             return False, f"message {msg.id.hex()}: {problem(err)}".encode()
         return (True,)
+
+
+def _lua_code(owner: bytes) -> bytes:
+    return prelude(f"{owner.decode()}.lua")
 
 
 def _split_address(email: bytes) -> tuple[LuaValue, ...]:

@@ -51,7 +51,7 @@ class LuaPolicy:
         self.epoch = 0
         """How often a policy was loaded; it grows with each successful `reload`."""
         self._clock = clock
-        self._env = Environment(build_registry(), host, limits or Limits(), PoolLimits(), validating)
+        self._env = Environment(build_registry(), host, self, limits or Limits(), PoolLimits(), validating)
         self._pool: ContextPool
         self._events: frozenset[str] = frozenset()
 

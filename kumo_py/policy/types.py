@@ -7,7 +7,7 @@ ValueError whose text continues "argument `name` …": "must be a string, got ni
 from __future__ import annotations
 
 from datetime import date, time
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 import orjson
@@ -34,6 +34,13 @@ MAX_DEPTH = 100
 MAX_INTEGER = 2**63
 
 
+class Held(NamedTuple):
+    """One of the objects that Lua itself is made responsible for, such as an address, outside of its context."""
+
+    kind: bytes
+    value: bytes | int | float
+
+
 class LuaType(Protocol):
     """How a value crosses between Lua and Python."""
 
@@ -47,6 +54,14 @@ class LuaType(Protocol):
         ...
 
     def to_lua(self, ctx: LuaContext, value: LuaValue) -> LuaValue: ...
+
+
+class ObjectLuaType(LuaType, Protocol):
+    """The type of a kind's objects."""
+
+    def this(self, ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
+        """The object that a method `what` is called on. Raises OptionError."""
+        ...
 
 
 def shown(raw: object) -> str:
@@ -235,7 +250,57 @@ def _entry_json(entry: Mailbox | Group) -> dict[str, object]:
     return {"Address": _mailbox_json(entry)}
 
 
-class _Object:
+class _Shared:
+    """A value that may outlive its context or move to another one. Strings stay bytes; Python sees objects of
+    the registry's kinds as they are.
+    """
+
+    name = "any"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
+        return shared(ctx, raw)
+
+    def to_lua(self, ctx: LuaContext, value: LuaValue) -> LuaValue:
+        return to_lua(ctx, value)
+
+
+class _Pairs:
+    """What `pairs` goes through: keys and values in turn; only a result."""
+
+    name = "table"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
+        raise NotImplementedError
+
+    def to_lua(self, ctx: LuaContext, value: LuaValue) -> LuaValue:
+        pairs = value.items() if isinstance(value, dict) else value
+        return ctx.new_list([to_lua(ctx, part) for pair in pairs for part in pair])
+
+
+class ObjectType:
+    """An object of a kind: Lua holds the Python object itself."""
+
+    def __init__(self, kind: str, classes: tuple[type, ...]) -> None:
+        self.name = kind
+        self.kind = kind.encode()
+        self.classes = classes
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
+        if type(raw) is LuaTable and (found := ctx.inspect(raw)) is not None and found[0] == self.kind:
+            return found[1]
+        raise ValueError(f"must be a {self.name}, got {shown(raw)}")
+
+    def this(self, ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
+        """The object of a method call, which Lua passes bare."""
+        if isinstance(raw, self.classes):
+            return raw
+        raise OptionError(f"{what} must be called with ':' on a {self.name}")
+
+    def to_lua(self, ctx: LuaContext, value: LuaValue) -> LuaValue:
+        return ctx.new_object(self.kind, value)
+
+
+class _ScopedObject:
     """A message or a connection; Lua holds a number that stands for it (see LuaContext.objects)."""
 
     def __init__(self, name: str, type_: type, kind: bytes) -> None:
@@ -271,8 +336,10 @@ VALUE = _Value()
 ADDRESS = _Address()
 ADDRESS_HEADER = _AddressHeader()
 TIME_DELTA = _TimeDelta()
-MESSAGE = _Object("Message", Message, b"message")
-CONNECTION = _Object("ConnectionMeta", ConnectionMeta, b"connection")
+MESSAGE = _ScopedObject("Message", Message, b"message")
+CONNECTION = _ScopedObject("ConnectionMeta", ConnectionMeta, b"connection")
+SHARED = _Shared()
+PAIRS = _Pairs()
 
 
 class ListOf:
@@ -394,8 +461,11 @@ class Values:
             for one, value in zip(self.types, padded, strict=False)
         )
 
-    def to_lua(self, ctx: LuaContext, value: tuple[Any, ...]) -> LuaValue:
-        raise NotImplementedError
+    def to_lua(self, ctx: LuaContext, value: tuple[Any, ...]) -> tuple[LuaValue, ...]:
+        return tuple(
+            None if item is None else one.to_lua(ctx, item)
+            for one, item in zip(self.types, value, strict=True)
+        )
 
 
 def decoded(raw: bytes) -> str:
@@ -447,6 +517,32 @@ def _key(raw: LuaValue) -> str:
     raise ValueError(f"cannot have {shown(raw)} as a key")
 
 
+_RESTORABLE = (b"address", b"timedelta")
+
+
+def shared(ctx: LuaContext, raw: LuaValue, depth: int = 0) -> LuaValue:
+    """A Lua value as Python data that `to_lua` makes the same value of, in whatever context. Raises ValueError."""
+    kind = type(raw)
+    if raw is None or kind is bytes or kind is bool or kind is int or kind is float:
+        return raw
+    if kind is not LuaTable:
+        raise ValueError(f"cannot keep {shown(raw)}")
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"is nested more than {MAX_DEPTH} deep, or contains itself")
+    found = ctx.inspect(raw)
+    if type(found) is tuple:
+        name, value = found
+        if name in _RESTORABLE:
+            return Held(name, value)
+        if type(value) in (bytes, int):
+            raise ValueError(f"cannot keep a {name.decode()}, which belongs to its event")
+        return value
+    items = {shared(ctx, key, depth): shared(ctx, item, depth + 1) for key, item in raw.items()}
+    if found is not None or (items and set(items) == set(range(1, len(items) + 1))):
+        return [items.get(n) for n in range(1, len(raw) + 1)]
+    return items
+
+
 def to_lua(ctx: LuaContext, value: object, depth: int = 0) -> LuaValue:
     """Plain Python data as a Lua value; None inside of it is absent in Lua. Raises TypeError or ValueError."""
     if depth > MAX_DEPTH:
@@ -461,6 +557,8 @@ def to_lua(ctx: LuaContext, value: object, depth: int = 0) -> LuaValue:
         case dict():
             inner = depth + 1
             return ctx.new_table({to_lua(ctx, key): to_lua(ctx, item, inner) for key, item in value.items()})
+        case Held():
+            return ctx.restored(value)
         case list() | tuple():
             inner = depth + 1
             return ctx.new_list([to_lua(ctx, item, inner) for item in value])
@@ -472,4 +570,7 @@ def to_lua(ctx: LuaContext, value: object, depth: int = 0) -> LuaValue:
             return MESSAGE.to_lua(ctx, value)
         case ConnectionMeta():
             return CONNECTION.to_lua(ctx, value)
+    kind = ctx.env.registry.kind_of(value)
+    if kind is not None:
+        return kind.type.to_lua(ctx, value)
     raise TypeError(f"no Lua value for a {type(value).__name__}")

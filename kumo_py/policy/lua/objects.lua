@@ -3,13 +3,14 @@
 -- A module or an object's methods are a table that is empty at first: Python is asked for each name when the policy
 -- first uses it, so that a new context costs little.
 
-local py, driver = ...
+local py, driver, top_modules = ...
 
 local check, where, class = driver.check, driver.where, driver.class
 local kinds, rawtype, getmetatable, waits = driver.kinds, driver.rawtype, driver.getmetatable, driver.waits
 local isyieldable, yield = coroutine.isyieldable, coroutine.yield
 local error, select, setmetatable, tostring = error, select, setmetatable, tostring
 local next, rawget, rawset, concat, match = next, rawget, rawset, table.concat, string.match
+local pairs, load, collectgarbage = pairs, load, collectgarbage
 local ipairs, math_type, floor = ipairs, math.type, math.floor
 
 local export = {}
@@ -74,6 +75,15 @@ function makers.method(f)
   end
 end
 
+function makers.async_method(f, owner, name)
+  waits[f] = true
+  local label = owner .. ':' .. name
+  return function(self, ...)
+    must_be_able_to_wait(label)
+    return check(yield(f, rawtype(self) == 'table' and self[1], ...))
+  end
+end
+
 -- A method that needs the content, which may be in the spool only.
 function makers.content_method(f, owner, name)
   local load_message, lacks_content = py.load_message, py.lacks_content
@@ -90,6 +100,103 @@ function makers.content_method(f, owner, name)
     end
     return check(f(obj, ...))
   end
+end
+
+-- Objects of the kinds that Python declares: [1] is the Python object ------------------------------------------
+local getters = setmetatable({}, { __mode = 'k' })
+
+function makers.field(f)
+  local function get(self)
+    return check(f(self[1]))
+  end
+  getters[get] = true
+  return get
+end
+
+local function bare(value)
+  return rawtype(value) == 'table' and rawget(value, 1)
+end
+
+local function metamethod(f)
+  return function(self, ...)
+    return check(f(bare(self), ...))
+  end
+end
+
+local function waiting_metamethod(f, label)
+  waits[f] = true
+  return function(self, ...)
+    must_be_able_to_wait(label)
+    return check(yield(f, bare(self), ...))
+  end
+end
+
+-- Goes through a list of keys and values in turn.
+local function in_pairs(list)
+  local n = -1
+  return function()
+    n = n + 2
+    return list[n], list[n + 1]
+  end
+end
+
+local function object_class(kind)
+  local mt = class(kind, kind)
+  local members, setters = lazy(kind), {}
+  local waiting, others, declared = py.kind(kind)
+  for name, f in pairs(others) do
+    mt['__' .. name] = metamethod(f)
+  end
+  for name, f in pairs(waiting) do
+    mt['__' .. name] = waiting_metamethod(f, kind .. "'s __" .. name)
+  end
+  local index, list = mt.__index, mt.__pairs
+  function mt:__index(name)
+    if index and not declared[name] then
+      return index(self, name)
+    end
+    local member = members[name]
+    if getters[member] then
+      return member(self)
+    end
+    return member
+  end
+  if list then
+    function mt:__pairs()
+      return in_pairs(list(self))
+    end
+  end
+  if not mt.__newindex then
+    function mt:__newindex(name, value)
+      local set = setters[name]
+      if not set then
+        local ok
+        ok, set = py.setter(kind, tostring(name))
+        if not ok then
+          error(where() .. set, 0)
+        end
+        setters[name] = set
+      end
+      check(set(self[1], value))
+    end
+  end
+  return mt
+end
+
+local object_classes = setmetatable({}, {
+  __index = function(classes, kind)
+    local mt = object_class(kind)
+    rawset(classes, kind, mt)
+    return mt
+  end,
+})
+
+function export.object(kind, obj)
+  return setmetatable({ obj }, object_classes[kind])
+end
+
+function export.collect()
+  collectgarbage()
 end
 
 -- Messages and connections ----------------------------------------------------------------------------------
@@ -265,6 +372,14 @@ function export.inspect(t)
   end
 end
 
+-- What Python kept of an object that is Lua's own.
+function export.restore(kind, value)
+  if kind == 'address' then
+    return export.address(value)
+  end
+  return export.time_delta(value)
+end
+
 -- Rejections ------------------------------------------------------------------------------------------------
 local modes = { If421 = true, FollowWith421 = true, ForceDisconnect = true }
 
@@ -287,6 +402,7 @@ end
 
 -- What is declared without a Python function ------------------------------------------------------------------
 local own = { on = driver.on }
+local owned = { kumo = own } -- by module or kind
 
 function own.reject(code, text)
   rejection('kumo.reject', code, text, 'If421')
@@ -306,10 +422,19 @@ for _, level in ipairs { 'error', 'warn', 'info', 'debug' } do
   end
 end
 
-function makers.lua(_, _, name)
-  return own[name]
+function makers.lua(_, owner, name)
+  local functions = owned[owner] or {}
+  if not functions[name] then
+    for key, f in pairs(load(py.lua_code(owner), '=kumo', 'b')(package.loaded.kumo, driver)) do
+      functions[key] = f
+    end
+    owned[owner] = functions
+  end
+  return functions[name]
 end
 
-package.loaded.kumo = lazy 'kumo'
+for _, name in ipairs(top_modules) do
+  package.loaded[name] = lazy(name)
+end
 
 return export

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kumo_py.policy.registry import Owner, Param
-from kumo_py.policy.types import TEXT, VALUE
+from kumo_py.message.connection import ConnectionMeta
+from kumo_py.policy.registry import Kind, Param
+from kumo_py.policy.types import CONNECTION, TEXT, VALUE
 
 if TYPE_CHECKING:
-    from kumo_py.message.connection import ConnectionMeta
     from kumo_py.policy.context import LuaContext
 
-connection = Owner("connection")
+connection = Kind("connection", ConnectionMeta, type=CONNECTION)
 
 
 @connection.function("get_meta", Param("key", TEXT), result=VALUE, since="2023.08.22-4d895015")

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from kumo_py.message import headers
 from kumo_py.message.address_header import Group, Mailbox, parse_address_list
-from kumo_py.policy.registry import Owner, Param
+from kumo_py.message.message import Message
+from kumo_py.policy.registry import Kind, Param
 from kumo_py.policy.types import (
     ADDRESS,
     ADDRESS_HEADER,
     BOOLEAN,
     BYTES,
     INTEGER,
+    MESSAGE,
     TEXT,
     VALUE,
     ListOf,
@@ -23,10 +25,9 @@ from kumo_py.policy.types import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kumo_py.message.message import Message
     from kumo_py.policy.context import LuaContext
 
-message = Owner("message")
+message = Kind("message", Message, type=MESSAGE)
 
 
 @message.function("id", result=TEXT)

@@ -29,6 +29,13 @@ class RecordingHost:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
+        self._began: float | None = None
+
+    def wall(self) -> float:
+        """A fixed day and hour when first asked, and trio's clock from there."""
+        if self._began is None:
+            self._began = trio.current_time()
+        return 1_800_000_000.0 + trio.current_time() - self._began
 
     def named(self, name: str) -> list[Any]:
         return [argument for called, argument in self.calls if called == name]
