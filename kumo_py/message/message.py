@@ -13,9 +13,13 @@ that are put on top are kept apart until somebody needs the joined bytes, so tha
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
 from kumo_py.message.queue_name import QueueName
 from kumo_py.proto.address import split_address
+
+if TYPE_CHECKING:
+    from kumo_py.message.scheduling import Schedule
 
 NO_META: dict[str, object] = {}
 """What `meta` is while it is not loaded; never written to."""
@@ -42,6 +46,7 @@ class Message:
         "meta_saved",
         "queue",
         "recipients",
+        "schedule",
         "sender",
         "size",
         "spooled",
@@ -72,6 +77,8 @@ class Message:
         """
         self.attempts = 0
         self.due = 0.0
+        self.schedule: Schedule | None = None
+        """When it may be tried; stays in memory when the metadata leaves it."""
         self.queue: object = None
         """The scheduled queue it waits in; None while it may go or is being tried."""
         self.data_saved = False
@@ -119,6 +126,23 @@ class Message:
         self.meta_saved = False
         self._queue_name = None
 
+    # -- time --------------------------------------------------------------------------------------
+    def set_due(self, due: float, now: float) -> None:
+        """Set the time of the next attempt, 0 for at once; its schedule may make it later."""
+        if self.schedule is not None:
+            due = self.schedule.adjust(due or now)
+        self.due = due
+
+    def set_schedule(self, schedule: Schedule | None, now: float) -> None:
+        """Set or clear when it may be tried, and move the next attempt accordingly."""
+        if self.meta is NO_META:
+            raise NotLoaded(f"metadata of {self.id.hex()} is not loaded")
+        self.schedule = schedule
+        self.meta_saved = False
+        if schedule is not None:
+            self.due = schedule.adjust(self.due or now)
+
+    # -- the queue ---------------------------------------------------------------------------------
     def meta_text(self, key: str) -> str | None:
         """A metadata value that must be a string or absent.
 
@@ -205,6 +229,8 @@ class Message:
 
     def fork(self, id: bytes, recipients: tuple[str, ...]) -> Message:
         """The same content under its own id and metadata for some of the recipients (one batch)."""
-        return Message(
+        made = Message(
             id, self.sender, recipients, copy.deepcopy(self.meta), self.data, dot_lines=self.dot_lines
         )
+        made.schedule, made.due = self.schedule, self.due
+        return made

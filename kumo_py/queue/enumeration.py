@@ -75,11 +75,16 @@ async def _restore(queues: Queues, message_id: bytes) -> bool:
     age = max(0.0, queues.wall() - created(msg.id))
     msg.attempts = retry.infer_attempts(queue.config, age)
     wait = retry.delay_at_start_up(queue.config, msg.attempts, age)
-    if wait is None:
-        await queues.expire(msg, queue, age)
+    queues.delay_by(msg, wait)
+    if msg.schedule is not None and msg.schedule.expires is not None:
+        reason = retry.past_expires(msg.schedule.expires, msg.due)
+    else:
+        due_age = age + wait
+        reason = retry.past_max_age(queue.config, age) if due_age >= queue.config.max_age else None
+    if reason is not None:
+        await queues.expire(msg, queue, reason)
         return True
     if msg.meta_saved:
         msg.shrink_meta()  # promotion needs nothing of it in memory
-    msg.due = queues.wall() + wait if wait > 0.0 else 0.0
     await queues.insert_or_wait(msg, queue, (InsertReason.ENUMERATED,))
     return True

@@ -308,7 +308,7 @@ class Queues:
 
     async def _hold_back(self, msg: Message, queue: ScheduledQueue) -> None:
         """Keep a message that cannot go on just now, for up to a minute."""
-        msg.due = self.wall() + self.random.random() * FULL_DELAY
+        self.delay_by(msg, self.random.random() * FULL_DELAY)
         if await self._save(msg):
             self._shrink(msg, queue.config)
         self._into_wheel(msg, queue, msg.due)
@@ -331,7 +331,7 @@ class Queues:
         try:
             await self.placement.place(msg, queue)
         except ReadyQueueFull:
-            msg.due = self.wall() + self.random.random() * FULL_DELAY
+            self.delay_by(msg, self.random.random() * FULL_DELAY)
             await self._delay(msg, queue, add(context, InsertReason.READY_QUEUE_FULL))
         except NotPlaced as err:
             await self.spool.load_meta(msg)
@@ -368,6 +368,8 @@ class Queues:
         quiet = context == (InsertReason.ENUMERATED,) or InsertReason.LOGGED_TRANSIENT_FAILURE in context
         if not quiet and self.log.wants(RecordType.Delayed):
             await self.spool.load_meta(msg)
+            if context == (InsertReason.RECEIVED,) and msg.schedule is not None:
+                context = add(context, InsertReason.SCHEDULED_FOR_LATER)
             wait = max(0.0, msg.due - self.wall())
             text = f"Context: {describe(context)}. Next due in {format_duration(round(wait))}"
             await self.log.record(RecordType.Delayed, msg, Response(400, None, text, None), LogContext())
@@ -461,31 +463,37 @@ class Queues:
         self, msg: Message, queue: ScheduledQueue, *, count_attempt: bool, delay: float | None
     ) -> bool:
         """Set the due time; False when that would be too late and the message has expired."""
-        now, config = self.wall(), queue.config
-        age = now - created(msg.id)
+        config = queue.config
+        age = self.wall() - created(msg.id)
         if count_attempt:
             wait = retry.delay_after(config, msg.attempts) + retry.jitter(config, self.random)
             msg.attempts += 1
-            if age + wait > config.max_age:
-                await self.expire(msg, queue, age + wait)
-                return False
+            self.delay_by(msg, wait)
+            if msg.schedule is not None and msg.schedule.expires is not None:
+                reason = retry.past_expires(msg.schedule.expires, msg.due)
+            else:
+                # As in KumoMTA, what counts is when it would be due without its schedule.
+                reason = retry.past_max_age(config, age + wait) if age + wait > config.max_age else None
+            site = ""
         else:
-            wait = self.random.random() * FULL_DELAY if delay is None else delay
-            if age + wait >= config.max_age:
-                await self.expire(msg, queue, age + wait, site="localhost")
-                return False
-        msg.due = now + wait if wait > 0.0 else 0.0
-        return True
+            self.delay_by(msg, self.random.random() * FULL_DELAY if delay is None else delay)
+            due_age = max(age, msg.due - created(msg.id))
+            reason = retry.past_max_age(config, due_age) if due_age >= config.max_age else None
+            site = "localhost"
+        if reason is not None:
+            await self.expire(msg, queue, reason, site=site)
+        return reason is None
 
-    async def expire(self, msg: Message, queue: ScheduledQueue, age: float, *, site: str = "") -> None:
-        """Give up a message whose next attempt would be at this age, in seconds."""
+    def delay_by(self, msg: Message, wait: float) -> None:
+        """Make it due in so many seconds, or when its schedule allows it after that."""
+        now = self.wall()
+        msg.set_due(now + wait if wait > 0.0 else 0.0, now)
+
+    async def expire(self, msg: Message, queue: ScheduledQueue, reason: str, *, site: str = "") -> None:
+        """Give up a message whose next attempt would come too late."""
         config = queue.config
-        text = (
-            f"Next delivery time would be {format_duration(round(age))} after creation, "
-            f"which exceeds max_age={format_duration(config.max_age)}"
-        )
         where = LogContext(site=site, egress_pool=config.egress_pool, provider_name=config.provider_name)
-        response = Response(551, EnhancedCode(5, 4, 7), text, None)
+        response = Response(551, EnhancedCode(5, 4, 7), reason, None)
         await self.log.record(RecordType.Expiration, msg, response, where)
         self.forget(msg)
 

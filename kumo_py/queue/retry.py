@@ -5,11 +5,16 @@ All times are seconds. Attempts are counted from 0: the delay after the n-th att
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from kumo_py.core.duration import format_duration
+from kumo_py.message.dates import rfc3339
 
 if TYPE_CHECKING:
     from random import Random
 
+    from kumo_py.message.scheduling import Moment
     from kumo_py.queue.config import QueueConfig
 
 _MAX_DOUBLINGS = 40
@@ -57,12 +62,27 @@ def infer_attempts(config: QueueConfig, age: float) -> int:
     return attempts
 
 
-def delay_at_start_up(config: QueueConfig, attempts: int, age: float) -> float | None:
-    """How long a message read from the spool waits: due at creation plus the delays of attempts 1..n-1.
-
-    None when that, or its age, is past max_age.
-    """
+def delay_at_start_up(config: QueueConfig, attempts: int, age: float) -> float:
+    """How long a message read from the spool waits: due at creation plus the delays of attempts 1..n-1."""
     due_age = elapsed_after(config, attempts) - delay_after(config, 0) if attempts > 0 else 0.0
-    if age >= config.max_age or due_age >= config.max_age:
-        return None
     return max(0.0, due_age - age)
+
+
+# -- why a message is given up ----------------------------------------------------------------------------
+def past_max_age(config: QueueConfig, age: float) -> str:
+    """The reason for a message whose next attempt would be at this age, in seconds."""
+    return (
+        f"Next delivery time would be {format_duration(round(age))} after creation, "
+        f"which exceeds max_age={format_duration(config.max_age)}"
+    )
+
+
+def past_expires(expires: Moment, due: float) -> str | None:
+    """The reason for a message whose schedule lets it expire before it is due (Unix time); None if it doesn't."""
+    if due < expires.unix:
+        return None
+    when = rfc3339(datetime.fromtimestamp(int(due), UTC))
+    return (
+        f"Next delivery time would be at {when} which exceeds the expiry time {expires.text} "
+        "configured via set_scheduling"
+    )

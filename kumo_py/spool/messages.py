@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from kumo_py.message.message import NO_META
+from kumo_py.message.scheduling import parse_schedule
+from kumo_py.spool.errors import SpoolError
+
 if TYPE_CHECKING:
     from kumo_py.message.message import Message
     from kumo_py.spool import Spool
@@ -80,15 +84,26 @@ class MessageSpool:
 
 
 def encode_meta(msg: Message) -> bytes:
-    return orjson.dumps({"sender": msg.sender, "recipients": msg.recipients, "meta": msg.meta})
+    fields = {"sender": msg.sender, "recipients": msg.recipients, "meta": msg.meta}
+    if msg.schedule is not None:
+        fields["schedule"] = msg.schedule.to_table()
+    return orjson.dumps(fields)
 
 
 def decode_meta(msg: Message, record: bytes) -> None:
-    """Fill a message from its metadata record. Raises ValueError if it isn't one."""
+    """Fill a message from its metadata record. Raises ValueError if it isn't one, SpoolError if it may be later."""
     fields = orjson.loads(record)
     try:
         msg.sender = fields["sender"]
         msg.recipients = tuple(fields["recipients"])
         msg.meta = fields["meta"]
+        schedule = fields.get("schedule")
     except (KeyError, TypeError) as err:
         raise ValueError(f"metadata record of {msg.id.hex()} lacks {err}") from None
+    if schedule is not None:
+        try:
+            msg.schedule = parse_schedule(schedule, f"metadata record of {msg.id.hex()}")
+        except ValueError as err:
+            # Most likely this machine has no time zones any more: that can be put right, so the message waits.
+            msg.meta = NO_META
+            raise SpoolError(str(err)) from err

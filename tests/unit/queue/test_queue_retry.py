@@ -9,8 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kumo_py.core.duration import Duration
+from kumo_py.message.scheduling import Moment
 from kumo_py.queue.config import QueueConfig
-from kumo_py.queue.retry import delay_after, delay_at_start_up, elapsed_after, infer_attempts, jitter
+from kumo_py.queue.retry import (
+    delay_after,
+    delay_at_start_up,
+    elapsed_after,
+    infer_attempts,
+    jitter,
+    past_expires,
+    past_max_age,
+)
 
 DEFAULT = QueueConfig()
 MINUTE = 60.0
@@ -56,11 +65,17 @@ def test_start_up_due_is_creation_plus_the_delays_of_attempts_one_to_n_minus_one
     assert delay_at_start_up(DEFAULT, 0, 5 * MINUTE) == 0.0
 
 
-def test_start_up_expires_what_is_past_max_age() -> None:
+def test_a_message_is_given_up_for_a_reason_that_names_the_limit() -> None:
     config = QueueConfig(max_age=Duration(3600))
-    assert delay_at_start_up(config, 1, 3599) == 0.0
-    assert delay_at_start_up(config, 1, 3600) is None
-    assert delay_at_start_up(config, 4, 60) is None
+    assert past_max_age(config, 4000) == (
+        "Next delivery time would be 1h 6m 40s after creation, which exceeds max_age=1h"
+    )
+    expires = Moment("2026-03-01T12:00:00+01:00")
+    assert past_expires(expires, expires.unix - 1) is None
+    assert past_expires(expires, expires.unix) == (
+        "Next delivery time would be at 2026-03-01T11:00:00Z which exceeds the expiry time "
+        "2026-03-01T12:00:00+01:00 configured via set_scheduling"
+    )
 
 
 @given(st.floats(0, 10 * 86400), st.integers(1, 5000), st.one_of(st.none(), st.integers(1, 5000)))
