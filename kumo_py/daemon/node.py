@@ -22,7 +22,7 @@ from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.core.spool_id import SpoolIdSource
 from kumo_py.daemon.clock import wall_clock
 from kumo_py.daemon.server_tls import ServerContexts
-from kumo_py.dns import Resolver, ResolverConfig
+from kumo_py.dns import Resolvers
 from kumo_py.limits.lease import Leases
 from kumo_py.limits.throttle import Throttles
 from kumo_py.logs import DeliveryLog
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from kumo_py.dns import Resolver
     from kumo_py.logs import LocalLogsConfig
     from kumo_py.logs.diagnostics import Diagnostics
     from kumo_py.message.message import Message
@@ -77,7 +78,7 @@ class Node:
         self._stop_now = trio.CancelScope()
         self._spools: dict[str, Spool] = {}
         self._listeners: list[Listener] = []
-        self._resolver_config: ResolverConfig | None = None
+        self.resolvers = Resolvers()
         self._starting = True
         self.addresses: dict[str, list[str]] = {"smtp": []}
         """What is bound, as `ip:port`, by kind of listener."""
@@ -172,7 +173,7 @@ class Node:
             policy=self.policy,
             spool=spool,
             delivery_log=self.log,
-            resolver=Resolver(self._resolver_config or ResolverConfig()),
+            resolver=self.resolver,
             throttles=Throttles(),
             leases=Leases(),
             wall=self.wall,
@@ -286,8 +287,9 @@ class Node:
         if not self._validating:
             await self.log.add_local(config)
 
-    def configure_resolver(self, config: ResolverConfig) -> None:
-        self._resolver_config = config
+    @property
+    def resolver(self) -> Resolver:
+        return self.resolvers.default
 
     async def load_message(self, msg: Message) -> None:
         await self.queues.spool.load(msg)

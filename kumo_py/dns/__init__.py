@@ -2,12 +2,13 @@
 
 from kumo_py.dns.answer import Answer, Backend, MxRecord, RecordType, TlsaRecord
 from kumo_py.dns.config import IpLookupStrategy, NameServer, ResolverConfig, ResolverOptions, load_resolv_conf
-from kumo_py.dns.configure import AggregateBackend, configured_resolver
+from kumo_py.dns.configure import AggregateBackend, Configured, parse_resolver, parse_unbound
 from kumo_py.dns.errors import DnsError, NoSuchDomain
 from kumo_py.dns.exchanger import HostAddress, MailExchanger
 from kumo_py.dns.names import split_port
 from kumo_py.dns.plan import connection_plan
 from kumo_py.dns.resolver import Resolver
+from kumo_py.dns.resolvers import Resolvers
 from kumo_py.dns.site import mx_list_site_name, site_name
 from kumo_py.dns.upstream import UpstreamBackend
 from kumo_py.dns.zones import ZoneBackend, ZoneText
@@ -16,6 +17,7 @@ __all__ = [
     "AggregateBackend",
     "Answer",
     "Backend",
+    "Configured",
     "DnsError",
     "HostAddress",
     "IpLookupStrategy",
@@ -27,14 +29,16 @@ __all__ = [
     "Resolver",
     "ResolverConfig",
     "ResolverOptions",
+    "Resolvers",
     "TlsaRecord",
     "UpstreamBackend",
     "ZoneBackend",
     "ZoneText",
-    "configured_resolver",
     "connection_plan",
     "load_resolv_conf",
     "mx_list_site_name",
+    "parse_resolver",
+    "parse_unbound",
     "site_name",
     "split_port",
 ]

@@ -1,21 +1,15 @@
 """Options of `kumo.dns.configure_resolver`, and the same read from a resolv.conf.
 
-Durations are seconds. Some options of KumoMTA's are accepted so that its policies load, and change nothing:
-
-- `domain`, `search`, `ndots`: every name we ask for is absolute.
-- `ip_strategy`: it steers a call of KumoMTA's DNS library that delivery doesn't use;
-  the egress path's `ip_lookup_strategy` is the one that counts.
-- `preserve_intermediates`: answers never contain the CNAMEs that led to them.
-- `case_randomization`: the name servers are the operator's own caches, mostly on this
-  host; mixing the case helps between a cache and the servers of the world.
-- `trust_anchor_file`: we don't validate. With `validate`, the verdict of a validating
-  name server (its AD bit) is believed if it is on a loopback address (RFC 6840 section 5.8).
+Durations are seconds. Some options of KumoMTA's are accepted so that its policies load, and change nothing; see
+`without_effect`. We don't validate DNSSEC ourselves: with `validate`, the verdict of a validating name server (its
+AD bit) is believed if it is on a loopback address (RFC 6840 section 5.8).
 """
 
 from __future__ import annotations
 
 import socket
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -96,6 +90,41 @@ class ResolverConfig(Options, frozen=True):
         for server in self.name_servers:
             if isinstance(server, str):
                 parse_socket_address(server)
+
+
+_ABSOLUTE = "every name that is asked for is absolute"
+_NO_EFFECT = {
+    "domain": _ABSOLUTE,
+    "search": _ABSOLUTE,
+    "ndots": _ABSOLUTE,
+    "ip_strategy": "the ip_lookup_strategy of an egress path, or of kumo.dns.lookup_addr, is the one that counts",
+    "preserve_intermediates": "answers never contain the CNAMEs that led to them",
+    "case_randomization": "name servers are expected to be the operator's own caches",
+    "trust_anchor_file": "the name server has to validate; with validate = true it is believed on a loopback address",
+}
+
+
+def without_effect(config: ResolverConfig) -> list[str]:
+    """A sentence for each option that was set and changes nothing: for a warning."""
+    defaults = (ResolverConfig(), ResolverOptions())
+    found = [
+        f"the resolver option '{name}' has no effect: {reason}"
+        for name, reason in _NO_EFFECT.items()
+        for given, default in zip((config, config.options), defaults, strict=True)
+        if hasattr(given, name) and getattr(given, name) != getattr(default, name)
+    ]
+    if config.options.validate:
+        found += [
+            f"the name server {address} is not on a loopback address: "
+            "its DNSSEC verdicts are not believed in spite of 'validate'"
+            for server in config.name_servers
+            if not _is_loopback(address := server if isinstance(server, str) else server.socket_addr)
+        ]
+    return found
+
+
+def _is_loopback(socket_address: str) -> bool:
+    return ip_address(str(parse_socket_address(socket_address)[1][0]).partition("%")[0]).is_loopback
 
 
 _RESOLV_CONF_MAX = {"ndots": 15, "timeout": 30, "attempts": 5}

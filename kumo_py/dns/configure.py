@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
-import trio
 
 from kumo_py.core.options import OptionError, convert
 from kumo_py.dns.answer import Answer, Backend, RecordType
-from kumo_py.dns.config import ResolverConfig
+from kumo_py.dns.config import ResolverConfig, without_effect
 from kumo_py.dns.errors import DnsError
-from kumo_py.dns.resolver import Resolver
 from kumo_py.dns.upstream import UpstreamBackend
 from kumo_py.dns.zones import ZoneBackend, ZoneText
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+_UNBOUND_OPTIONS = ("validate", "trust_anchor_file", "use_hosts_file")
+"""What KumoMTA's Unbound heeds; any other option given to it is an error there, and so here."""
 
 
 class _TestZones(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,38 +49,64 @@ class AggregateBackend:
         return Answer(nxdomain=True)
 
 
-def configured_resolver(
-    spec: object, what: str = "kumo.dns.configure_resolver", clock: Callable[[], float] = trio.current_time
-) -> Resolver:
-    """Make the resolver that `spec` describes; `what` opens error messages. Raises OptionError.
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """What a `Resolver` is made of."""
+
+    config: ResolverConfig
+    backend: Backend
+    notices: tuple[str, ...] = ()
+    """Of each option that changes nothing here, a sentence that says so."""
+
+
+def parse_resolver(spec: object, what: str) -> Configured:
+    """Make what `spec` describes; `what` opens error messages. Raises OptionError.
 
     `spec` is "HickorySystemConfig", a table with one of Hickory, Unbound, Test and
     Aggregate, or the options of Hickory as such. Hickory and Unbound, KumoMTA's two DNS
     libraries, are the same here: we ask name servers and don't resolve from the root.
     """
-    config, backend = _parse(spec, what)
-    return Resolver(config, clock, backend)
-
-
-def _parse(spec: object, what: str) -> tuple[ResolverConfig, Backend]:
     if spec == "HickorySystemConfig":
         config = ResolverConfig()
-        return config, UpstreamBackend(config)
+        return Configured(config, UpstreamBackend(config))
     if not isinstance(spec, dict):
         raise OptionError(f"{what}: expected 'HickorySystemConfig' or a table")
     kind, inner = next(iter(spec.items())) if len(spec) == 1 else (None, None)
     match kind:
         case "Test":
-            return ResolverConfig(), _test_backend(inner, f"{what}: Test")
+            return Configured(ResolverConfig(), _test_backend(inner, f"{what}: Test"))
         case "Aggregate":
-            if not isinstance(inner, list):
-                raise OptionError(f"{what}: Aggregate: expected a list of resolvers")
-            parts = [_parse(part, f"{what}: Aggregate[{number}]") for number, part in enumerate(inner, 1)]
-            return ResolverConfig(), AggregateBackend([backend for _, backend in parts])
-        case "Hickory" | "Unbound":
-            spec, what = inner, f"{what}: {kind}"
+            return _aggregate(inner, f"{what}: Aggregate")
+        case "Hickory":
+            return _upstream(inner, f"{what}: Hickory")
+        case "Unbound":
+            return parse_unbound(inner, f"{what}: Unbound")
+    return _upstream(spec, what)
+
+
+def parse_unbound(spec: object, what: str) -> Configured:
+    """As `parse_resolver`, for the options of Unbound as such. Raises OptionError."""
+    options = spec.get("options") if isinstance(spec, dict) else None
+    for name in options if isinstance(options, dict) else ():
+        if name not in _UNBOUND_OPTIONS:
+            raise OptionError(
+                f"{what}: options.{name}: Unbound has no such option, only {', '.join(_UNBOUND_OPTIONS)}; "
+                "kumo.dns.configure_resolver has more"
+            )
+    return _upstream(spec, what)
+
+
+def _upstream(spec: object, what: str) -> Configured:
     config = convert(spec, ResolverConfig, what)
-    return config, UpstreamBackend(config)
+    return Configured(config, UpstreamBackend(config), tuple(without_effect(config)))
+
+
+def _aggregate(spec: object, what: str) -> Configured:
+    if not isinstance(spec, list):
+        raise OptionError(f"{what}: expected a list of resolvers")
+    parts = [parse_resolver(part, f"{what}[{number}]") for number, part in enumerate(spec, 1)]
+    notices = tuple(notice for part in parts for notice in part.notices)
+    return Configured(ResolverConfig(), AggregateBackend([part.backend for part in parts]), notices)
 
 
 def _test_backend(spec: object, what: str) -> ZoneBackend:

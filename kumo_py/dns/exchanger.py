@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kumo_py.dns.answer import MxRecord
 from kumo_py.dns.errors import DnsError
-from kumo_py.dns.names import is_host_name, join_port
+from kumo_py.dns.names import is_host_name, join_port, split_port
 from kumo_py.dns.site import site_name
 
 if TYPE_CHECKING:
     from kumo_py.dns.answer import Answer
+    from kumo_py.dns.mta_sts import Mode, Verdict
 
 MAX_HOSTS = 32
 """Hosts of a domain that count, best first.
@@ -45,6 +46,8 @@ class MailExchanger:
     """The domain takes no mail (RFC 7505); `hosts` is (".",)."""
     expires: float
     """On the resolver's clock; infinite for a literal."""
+    mta_sts: Mode = "None"
+    """The mode of the domain's MTA-STS policy. Hosts that it doesn't permit are left out already."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -102,5 +105,37 @@ def from_answer(domain: str, port: int | None, answer: Answer, expires: float) -
         is_mx=bool(records),
         is_secure=answer.is_secure,
         is_null=is_null,
+        expires=expires,
+    )
+
+
+def restricted(mx: MailExchanger, verdict: Verdict) -> MailExchanger:
+    """The plan with the hosts that the domain's MTA-STS policy permits (RFC 8461 section 5).
+
+    Raises DnsError if an enforced policy permits none of them.
+    """
+    policy = verdict.policy
+    expires = min(mx.expires, verdict.expires)
+    if policy.mode != "Enforce":
+        return replace(mx, mta_sts=policy.mode, expires=expires)
+    by_pref = {
+        preference: permitted
+        for preference, hosts in mx.by_pref.items()
+        if (permitted := tuple(host for host in hosts if policy.permits(split_port(host)[0])))
+    }
+    if not by_pref:
+        raise DnsError(
+            mx.domain,
+            "MX",
+            f"the MTA-STS enforce policy of {mx.domain} permits none of its MX hosts "
+            f"{', '.join(mx.hosts[:5])}; it permits {', '.join(policy.mx[:5])}. "
+            "No mail can be sent there until the domain's owner corrects the policy",
+        )
+    return replace(
+        mx,
+        hosts=tuple(host for hosts in by_pref.values() for host in hosts),
+        site_name=site_name(by_pref),
+        by_pref=by_pref,
+        mta_sts=policy.mode,
         expires=expires,
     )

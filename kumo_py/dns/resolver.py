@@ -27,6 +27,8 @@ from kumo_py.dns.upstream import UpstreamBackend
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kumo_py.dns.mta_sts import MtaSts
+
 FAILURE_TTL = 30.0
 """Seconds for which a failed lookup isn't tried again (RFC 9520 section 3.2: 1 to 300)."""
 
@@ -80,7 +82,7 @@ class _Flight:
 
 
 class Resolver:
-    """One node's view of the DNS. Nothing is read or asked before the first lookup.
+    """A cached view of the DNS. Nothing is read or asked before the first lookup.
 
     The MX limits are KumoMTA's kumo.dns.set_mx_*, and may be set at any time.
     """
@@ -91,14 +93,8 @@ class Resolver:
         clock: Callable[[], float] = trio.current_time,
         backend: Backend | None = None,
     ) -> None:
-        config = config or ResolverConfig()
-        self._options = config.options
         self._clock = clock
-        self._backend = backend or UpstreamBackend(config)
-        self._exchangers: ExpiringCache[str, MailExchanger] = ExpiringCache(65536)
-        self._addresses: ExpiringCache[tuple[str, IpLookupStrategy], _Addresses] = ExpiringCache(8192)
-        self._outcomes: ExpiringCache[_Question, _Outcome] = ExpiringCache(config.options.cache_size)
-        self._flights: dict[_Question, _Flight] = {}
+        self.reconfigure(config or ResolverConfig(), backend)
         self.concurrency = trio.CapacityLimiter(128)
         """Queries of any type under way at the same time: each holds a socket. Others wait for their turn."""
         self.mx_timeout = 5.0
@@ -109,6 +105,21 @@ class Resolver:
         self.mx_cache_misses = 0
         self.mx_failures = 0
         self.mx_in_progress = 0
+        self.mta_sts: MtaSts | None = None
+        """Whose policies restrict a domain's mail hosts; None: no policy is looked for."""
+
+    def reconfigure(self, config: ResolverConfig, backend: Backend | None = None) -> None:
+        """Ask elsewhere from now on. What was learnt is forgotten; lookups under way end as they began."""
+        self._options = config.options
+        self._backend = backend or UpstreamBackend(config)
+        self.forget_exchangers()
+        self._addresses: ExpiringCache[tuple[str, IpLookupStrategy], _Addresses] = ExpiringCache(8192)
+        self._outcomes: ExpiringCache[_Question, _Outcome] = ExpiringCache(config.options.cache_size)
+        self._flights: dict[_Question, _Flight] = {}
+
+    def forget_exchangers(self) -> None:
+        """Find the mail hosts of every domain anew: what restricts them has changed."""
+        self._exchangers: ExpiringCache[str, MailExchanger] = ExpiringCache(65536)
 
     async def lookup_mx(self, domain: str) -> MailExchanger:
         """The hosts that take the domain's mail; without MX records that is the domain itself.
@@ -184,12 +195,16 @@ class Resolver:
             known = self._exchangers.get(key, self._clock())
             if known is not None:
                 return known
+        exchangers = self._exchangers
         outcome = await self._outcome(name, "MX")
         answer = outcome.checked(name, "MX")
         if answer.nxdomain:
             raise NoSuchDomain(name, "MX", "NXDOMAIN")
         mx = exchanger.from_answer(name, port, answer, outcome.expires)
-        self._exchangers.put(key, mx)
+        if self.mta_sts is not None and mx.is_mx and not mx.is_null:
+            verdict = await self.mta_sts.verdict(name, self.lookup_txt)
+            mx = exchanger.restricted(mx, verdict)
+        exchangers.put(key, mx)
         return mx
 
     def _literal_mx(self, domain: str, host: str, port: int | None) -> MailExchanger:
@@ -212,6 +227,7 @@ class Resolver:
                 if host.startswith("["):
                     raise NoSuchDomain(host, "A", str(error)) from None
         name = absolute_name(host, "A")
+        cache = self._addresses
         outcomes = await self._family_outcomes(name, strategy)
         with_records = [outcome.answer for outcome in outcomes.values() if outcome.answer.records]
         if not with_records:
@@ -224,7 +240,7 @@ class Resolver:
             for address in _texts(answer)[:_MAX_ADDRESSES]
         )
         expires = min(outcome.expires for outcome in outcomes.values())
-        self._addresses.put((host, strategy), _Addresses(expires, addresses))
+        cache.put((host, strategy), _Addresses(expires, addresses))
         return addresses
 
     async def _family_outcomes(self, name: str, strategy: IpLookupStrategy) -> dict[RecordType, _Outcome]:
@@ -247,23 +263,24 @@ class Resolver:
     async def _outcome(self, name: str, rdtype: RecordType) -> _Outcome:
         """How the lookup ends, or ended; one query serves all who ask at the same time."""
         key = (name, rdtype)
+        outcomes, flights = self._outcomes, self._flights
         while True:
-            outcome = self._outcomes.get(key, self._clock())
+            outcome = outcomes.get(key, self._clock())
             if outcome is not None:
                 return outcome
-            flight = self._flights.get(key)
+            flight = flights.get(key)
             if flight is None:
                 break
             await flight.landed.wait()
             if flight.outcome is not None:
                 return flight.outcome
-        flight = self._flights[key] = _Flight()
+        flight = flights[key] = _Flight()
         try:
             flight.outcome = outcome = await self._ask(name, rdtype)
         finally:
-            del self._flights[key]
+            del flights[key]
             flight.landed.set()
-        self._outcomes.put(key, outcome)
+        outcomes.put(key, outcome)
         return outcome
 
     async def _ask(self, name: str, rdtype: RecordType) -> _Outcome:

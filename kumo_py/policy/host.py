@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from kumo_py.dns.config import ResolverConfig
+    from kumo_py.dns import Resolver, Resolvers
     from kumo_py.logs.config import LocalLogsConfig
     from kumo_py.message.message import Message
     from kumo_py.policy.params import HttpListenerParams
@@ -36,7 +36,15 @@ class Host(Protocol):
 
     async def configure_local_logs(self, config: LocalLogsConfig) -> None: ...
 
-    def configure_resolver(self, config: ResolverConfig) -> None: ...
+    @property
+    def resolvers(self) -> Resolvers:
+        """The default resolver, which the queues use, and those that the policy named."""
+        ...
+
+    @property
+    def resolver(self) -> Resolver:
+        """The default one; the same object for the node's whole life."""
+        ...
 
     async def load_message(self, msg: Message) -> None:
         """Bring what is only in the spool into memory. Raises KeyError or OSError."""

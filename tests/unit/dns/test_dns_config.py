@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kumo_py.core.options import OptionError, convert
-from kumo_py.dns import NameServer, ResolverConfig, configured_resolver, load_resolv_conf
+from kumo_py.dns import NameServer, ResolverConfig, load_resolv_conf, parse_resolver
 from kumo_py.dns.config import parse_socket_address
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def test_every_option_of_a_resolver_is_known() -> None:
 )
 def test_a_wrong_configuration_is_explained(spec: object, message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        configured_resolver(spec)
+        parse_resolver(spec, "kumo.dns.configure_resolver")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_making_a_resolver_touches_nothing(spec: object, monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr("builtins.open", refuse)
         patch.setattr(socket, "socket", refuse)
-        configured_resolver(spec)
+        parse_resolver(spec, "kumo.dns.configure_resolver")
 
 
 def test_socket_addresses() -> None:

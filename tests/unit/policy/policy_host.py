@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
+from kumo_py.dns import Resolvers, ZoneBackend
+
 if TYPE_CHECKING:
+    from kumo_py.dns import Resolver
     from kumo_py.message.message import Message
     from kumo_py.policy import LuaPolicy
     from kumo_py.policy.context import Limits
@@ -30,6 +33,7 @@ class RecordingHost:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
         self._began: float | None = None
+        self.resolvers = Resolvers(backend=ZoneBackend())
 
     def wall(self) -> float:
         """A fixed day and hour when first asked, and trio's clock from there."""
@@ -53,8 +57,9 @@ class RecordingHost:
     async def configure_local_logs(self, config: Any) -> None:
         self.calls.append(("configure_local_logs", config))
 
-    def configure_resolver(self, config: Any) -> None:
-        self.calls.append(("configure_resolver", config))
+    @property
+    def resolver(self) -> Resolver:
+        return self.resolvers.default
 
     async def load_message(self, msg: Message) -> None:
         await trio.lowlevel.checkpoint()

@@ -160,9 +160,6 @@ async def test_the_host_is_awaited(policy: MakePolicy, host: RecordingHost) -> N
           kumo.start_http_listener { listen = '127.0.0.1:8001', trusted_hosts = { '10.0.0.0/8' } }
           kumo.define_spool { name = 'data', path = '/spool/data' }
           kumo.configure_local_logs { log_dir = '/logs', max_segment_duration = '1 minute' }
-          kumo.dns.configure_resolver { name_servers = { '127.0.0.1:53' } }
-          kumo.dns.configure_resolver { Hickory = { name_servers = { '127.0.0.2:53' } } }
-          kumo.dns.configure_resolver 'HickorySystemConfig'
           kumo.set_diagnostic_log_filter 'kumod=debug'
         end)
     """)
@@ -173,16 +170,12 @@ async def test_the_host_is_awaited(policy: MakePolicy, host: RecordingHost) -> N
         "start_http_listener",
         "define_spool",
         "configure_local_logs",
-        "configure_resolver",
-        "configure_resolver",
-        "configure_resolver",
         "filter",
     ]
-    smtp, http, spool, logs, *resolvers, filter_ = [argument for _, argument in host.calls]
+    smtp, http, spool, logs, filter_ = [argument for _, argument in host.calls]
     assert (smtp.listen, smtp.banner) == ("127.0.0.1:2525", "hello")
     assert http.listen == "127.0.0.1:8001"
     assert "10.1.2.3" in http.trusted_hosts
     assert (spool.name, spool.path) == ("data", "/spool/data")
     assert (logs.log_dir, logs.max_segment_duration) == ("/logs", 60.0)
-    assert [resolver.name_servers for resolver in resolvers] == [["127.0.0.1:53"], ["127.0.0.2:53"], []]
     assert filter_ == "kumod=debug"
