@@ -1,0 +1,81 @@
+"""The `kumo.shaping` module: traffic shaping data from files and servers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kumo_py.policy.registry import Kind, Owner, Param
+from kumo_py.policy.types import TEXT, VALUE, ListOf, OptionTable
+from kumo_py.shaping import LoadOptions, Shaping, load_shaping
+
+if TYPE_CHECKING:
+    from kumo_py.policy.context import LuaContext
+
+shaping = Owner("kumo.shaping")
+data = Kind("Shaping", Shaping)
+
+_TEXTS = ListOf(TEXT)
+
+
+@shaping.function(
+    "load",
+    Param("files", _TEXTS),
+    Param("options", OptionTable(LoadOptions), optional=True),
+    result=data.type,
+    since="2023.08.22-4d895015",
+)
+async def load(ctx: LuaContext, files: list[str], options: LoadOptions | None) -> Shaping:
+    """Load shaping data from TOML and JSON files or http(s) URLs, each laid over the ones before it.
+
+    The options say what is only worth a warning, or nothing at all; what is wrong in the data itself is an error.
+    """
+    resolver = ctx.env.host.resolver
+    return await (
+        load_shaping(files, resolver) if options is None else load_shaping(files, resolver, options)
+    )
+
+
+@data.function(
+    "get_egress_path_config",
+    Param("domain", TEXT),
+    Param("egress_source", TEXT),
+    Param("site_name", TEXT),
+    result=VALUE,
+)
+async def get_egress_path_config(
+    ctx: LuaContext, this: Shaping, domain: str, egress_source: str, site_name: str
+) -> dict[str, object]:
+    """The options for a path, merged from all blocks that apply: parameters for kumo.make_egress_path."""
+    return await this.egress_path_options(domain, egress_source, site_name)
+
+
+@data.function("get_errors", result=_TEXTS)
+def get_errors(ctx: LuaContext, this: Shaping) -> list[str]:
+    """What went wrong while loading, as far as the options call it an error."""
+    return this.errors
+
+
+@data.function("get_warnings", result=_TEXTS)
+def get_warnings(ctx: LuaContext, this: Shaping) -> list[str]:
+    """What went wrong while loading, as far as the options call it a warning."""
+    return this.warnings
+
+
+@data.function("get_referenced_sources", result=VALUE)
+def get_referenced_sources(ctx: LuaContext, this: Shaping) -> dict[str, list[str]]:
+    """The sources that blocks name, each with a list of such blocks: "site:NAME" or "domain:NAME"."""
+    return this.referenced_sources()
+
+
+@data.function("match_rules", Param("record", VALUE), result=VALUE)
+async def match_rules(ctx: LuaContext, this: Shaping, record: object) -> list[dict[str, object]]:
+    """The automation rules that a delivery log record matches."""
+    if not isinstance(record, dict):
+        raise ValueError("the record must be a table: a delivery log record")
+    return [match.rule.to_table() for match in await this.match_rules(record)]
+
+
+@data.function("hash", result=TEXT)
+def hash_(ctx: LuaContext, this: Shaping) -> str:
+    """A hash of all the data, to see whether it has changed."""
+    return this.hash
