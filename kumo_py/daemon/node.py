@@ -80,6 +80,9 @@ class Node:
         self._listeners: list[Listener] = []
         self.resolvers = Resolvers()
         self._starting = True
+        self._ids = SpoolIdSource(os.urandom(6), int.from_bytes(os.urandom(2)) & 0x3FFF)
+        self._log: DeliveryLog | None = None
+        self._queues: Queues | None = None
         self.addresses: dict[str, list[str]] = {"smtp": []}
         """What is bound, as `ip:port`, by kind of listener."""
 
@@ -87,7 +90,7 @@ class Node:
     async def serve(self, *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop` is called twice, or once and all is finished. Raises StartupError."""
         self.policy = self._make_policy()
-        self.log = DeliveryLog(self._nodeid, self.wall, self.policy)
+        self._log = DeliveryLog(self._nodeid, self.wall, self.policy)
         try:
             with self._stop_now:
                 async with trio.open_nursery() as support:
@@ -169,7 +172,7 @@ class Node:
             )
         spool = MessageSpool(self._spools["data"], self._spools["meta"])
         found = spool.reconcile()
-        self.queues = Queues(
+        self._queues = Queues(
             policy=self.policy,
             spool=spool,
             delivery_log=self.log,
@@ -219,14 +222,13 @@ class Node:
             log.warning(f"sessions did not finish within {self._grace:g}s; they are cut off")
 
     def _make_services(self, spool: MessageSpool) -> Services:
-        ids = SpoolIdSource(os.urandom(6), int.from_bytes(os.urandom(2)) & 0x3FFF)
         contexts = ServerContexts()
         return Services(
             policy=self.policy,
             queues=self.queues,
             spool=spool,
             log=self.log,
-            new_id=lambda: ids.next(time.time_ns()),
+            new_id=self.new_id,
             wall=self.wall,
             refusing=self._refusing,
             tls_context=contexts.get,
@@ -245,6 +247,21 @@ class Node:
     @property
     def hostname(self) -> str:
         return self._hostname
+
+    def new_id(self) -> bytes:
+        return self._ids.next(time.time_ns())
+
+    @property
+    def queues(self) -> Queues:
+        if self._queues is None:
+            raise ValueError("there are no queues yet: they run once the init event is over")
+        return self._queues
+
+    @property
+    def log(self) -> DeliveryLog:
+        if self._log is None:
+            raise ValueError("there is no delivery log: the node does not run")
+        return self._log
 
     async def start_esmtp_listener(self, params: ListenerParams) -> None:
         """Bound at once, so that an address in use is an error of the policy; served when the node is ready."""

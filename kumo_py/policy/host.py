@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from kumo_py.dns import Resolver, Resolvers
+    from kumo_py.logs import DeliveryLog
     from kumo_py.logs.config import LocalLogsConfig
     from kumo_py.message.message import Message
     from kumo_py.policy.params import HttpListenerParams
+    from kumo_py.queue.queues import Queues
     from kumo_py.smtp_in.params import ListenerParams
     from kumo_py.spool.config import SpoolConfig
 
@@ -26,6 +28,20 @@ class Host(Protocol):
 
     def wall(self) -> float:
         """Unix time in seconds that never steps."""
+        ...
+
+    def new_id(self) -> bytes:
+        """A spool id for a message that is made now."""
+        ...
+
+    @property
+    def queues(self) -> Queues:
+        """The node's queues, and its message spool with them. Raises ValueError until the node runs."""
+        ...
+
+    @property
+    def log(self) -> DeliveryLog:
+        """The delivery log. Raises ValueError until the node runs."""
         ...
 
     async def start_esmtp_listener(self, params: ListenerParams) -> None: ...

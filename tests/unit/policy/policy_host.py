@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
+from kumo_py.core.spool_id import SpoolIdSource
 from kumo_py.dns import Resolvers, ZoneBackend
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class RecordingHost:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
         self._began: float | None = None
+        self._ids = SpoolIdSource(b"policy", 0)
+        self.node: Any = None
+        """Something with queues and a log."""
         self.resolvers = Resolvers(backend=ZoneBackend())
 
     def wall(self) -> float:
@@ -40,6 +44,22 @@ class RecordingHost:
         if self._began is None:
             self._began = trio.current_time()
         return 1_800_000_000.0 + trio.current_time() - self._began
+
+    def new_id(self) -> bytes:
+        return self._ids.next(int(self.wall() * 1e9))
+
+    @property
+    def queues(self) -> Any:
+        """Those of a test that has some."""
+        if self.node is None:
+            raise ValueError("there are no queues yet")
+        return self.node.queues
+
+    @property
+    def log(self) -> Any:
+        if self.node is None:
+            raise ValueError("there is no delivery log")
+        return self.node.log
 
     def named(self, name: str) -> list[Any]:
         return [argument for called, argument in self.calls if called == name]
