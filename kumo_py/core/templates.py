@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 Dialect = Literal["Jinja", "Static", "Handlebars"]
+DIALECTS: tuple[Dialect, ...] = ("Jinja", "Static", "Handlebars")
 
 MAX_FUEL = 2_000_000
 """Instructions of one Jinja rendering: about 40 ms."""

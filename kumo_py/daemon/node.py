@@ -20,6 +20,7 @@ import trio
 
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.core.spool_id import SpoolIdSource
+from kumo_py.core.templates import Templates
 from kumo_py.daemon.clock import wall_clock
 from kumo_py.daemon.server_tls import ServerContexts
 from kumo_py.dns import Resolvers
@@ -79,6 +80,7 @@ class Node:
         self._spools: dict[str, Spool] = {}
         self._listeners: list[Listener] = []
         self.resolvers = Resolvers()
+        self.templates = Templates(lambda: self.wall())
         self._starting = True
         self._ids = SpoolIdSource(os.urandom(6), int.from_bytes(os.urandom(2)) & 0x3FFF)
         self._log: DeliveryLog | None = None

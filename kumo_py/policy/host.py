@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from kumo_py.core.templates import Templates
     from kumo_py.dns import Resolver, Resolvers
     from kumo_py.logs import DeliveryLog
     from kumo_py.logs.config import LocalLogsConfig
@@ -42,6 +43,11 @@ class Host(Protocol):
     @property
     def log(self) -> DeliveryLog:
         """The delivery log. Raises ValueError until the node runs."""
+        ...
+
+    @property
+    def templates(self) -> Templates:
+        """The node's compiled templates."""
         ...
 
     async def start_esmtp_listener(self, params: ListenerParams) -> None: ...

@@ -10,7 +10,7 @@ from kumo_py.policy.modules.message import message
 from kumo_py.policy.modules.serde import serde
 from kumo_py.policy.modules.shaping import data as shaping_data
 from kumo_py.policy.modules.shaping import shaping
-from kumo_py.policy.modules.string import string
+from kumo_py.policy.modules.template import string
 from kumo_py.policy.modules.time import time
 from kumo_py.policy.registry import Registry
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 from kumo_py.core.spool_id import SpoolIdSource
+from kumo_py.core.templates import Templates
 from kumo_py.dns import Resolvers, ZoneBackend
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class RecordingHost:
         self.node: Any = None
         """Something with queues and a log."""
         self.resolvers = Resolvers(backend=ZoneBackend())
+        self.templates = Templates(self.wall)
 
     def wall(self) -> float:
         """A fixed day and hour when first asked, and trio's clock from there."""
