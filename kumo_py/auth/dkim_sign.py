@@ -52,6 +52,7 @@ class Signer:
         "_names",
         "domain",
         "expiration",
+        "identity",
         "key",
         "over_sign",
         "relaxed_body",
@@ -97,12 +98,9 @@ class Signer:
         canonicalization = "/".join(
             "relaxed" if relaxed else "simple" for relaxed in (relaxed_header, relaxed_body)
         )
-        self._fixed = self.tags([f"a={key.algorithm};", f"c={canonicalization};"])
+        self.identity = (f"d={domain};".encode(), f"s={selector};".encode())
+        self._fixed = (f"a={key.algorithm};".encode(), f"c={canonicalization};".encode(), *self.identity)
         self._listed = _list(self._names)
-
-    def tags(self, first: Iterable[str]) -> list[bytes]:
-        """Tags with those of every signature after them."""
-        return [tag.encode() for tag in (*first, f"d={self.domain};", f"s={self.selector};")]
 
     def sign(self, data: bytes, now: int) -> bytes:
         """A DKIM-Signature for the message, with CRLF at its end; Unix seconds. Raises ValueError."""
@@ -131,7 +129,7 @@ class Signer:
         head = b"\r\n".join(lines)
         relaxed = self.relaxed_header
         hashed = [fields.canonical(field, relaxed=relaxed) for field in fields.chosen(names)]
-        hashed.append(relaxed_own(head) if relaxed else head)
+        hashed.append(relaxed_line(head)[:-2] if relaxed else head)
         return Draft(hashlib.sha256(b"".join(hashed)).digest(), head)
 
 
@@ -143,10 +141,10 @@ def fields_to_sign(data: bytes) -> Fields:
     return fields
 
 
-def relaxed_own(head: bytes) -> bytes:
-    """The relaxed form of a signature field that we write, without its signature and the last CRLF."""
-    name, _, value = head.partition(b":")
-    return relaxed_field(name, value)[:-2]
+def relaxed_line(line: bytes) -> bytes:
+    """The relaxed form of a field that we write, with CRLF at its end."""
+    name, _, value = line.partition(b":")
+    return relaxed_field(name, value)
 
 
 def packed(line: bytes, words: Iterable[bytes], glue: bytes = b" ", indent: bytes = b"\t") -> list[bytes]:
