@@ -41,6 +41,7 @@ class Message:
         "data_saved",
         "dot_lines",
         "due",
+        "force_sync",
         "id",
         "meta",
         "meta_saved",
@@ -81,6 +82,8 @@ class Message:
         """When it may be tried; stays in memory when the metadata leaves it."""
         self.queue: object = None
         """The scheduled queue it waits in; None while it may go or is being tried."""
+        self.force_sync = False
+        """Whether the spool is to sync it whatever its own setting."""
         self.data_saved = False
         self.meta_saved = False
         self.spooled = False

@@ -50,7 +50,7 @@ _MAX_PROBLEMS = 1000
 class Batch:
     """What is written, and succeeds or fails, together."""
 
-    __slots__ = ("removes", "size", "stores", "ticket", "waiters")
+    __slots__ = ("removes", "size", "stores", "sync", "ticket", "waiters")
 
     def __init__(self, ticket: int) -> None:
         self.ticket = ticket
@@ -60,6 +60,8 @@ class Batch:
         self.waiters: set[trio.lowlevel.Task] = set()
         self.size = 0
         """Bytes of data given to `store`."""
+        self.sync = False
+        """Whether a store asked for a sync, even without `flush`."""
 
 
 class GroupCommit(ABC):
@@ -98,8 +100,11 @@ class GroupCommit(ABC):
         trio.lowlevel.spawn_system_task(self._pace, name=f"pace of {self._where}")
 
     # -- for everybody -----------------------------------------------------------------------------------
-    def store(self, id: bytes, data: bytes) -> int:
-        """Queue a write that replaces an older record of the 16-byte id. Returns a ticket; never blocks."""
+    def store(self, id: bytes, data: bytes, *, sync: bool = False) -> int:
+        """Queue a write that replaces an older record of the 16-byte id. Returns a ticket; never blocks.
+
+        With `sync` its batch is synced, even without `flush`.
+        """
         if len(id) != 16 or data.__class__ is not bytes:
             raise TypeError("store() takes an id of 16 bytes and data as bytes")
         if self._idle:
@@ -109,6 +114,8 @@ class GroupCommit(ABC):
             batch = self._next_batch()
         batch.stores[id] = data
         batch.size += len(data)
+        if sync:
+            batch.sync = True
         if self._lingering and self._is_full_enough(batch):
             self._stop_lingering()
         return batch.ticket

@@ -89,11 +89,13 @@ class _DiskWriter:
         self._ops = ops
         self._root = root
         self._flush = flush
+        self._sync = flush  # the batch in hand
         self._debts: list[_Step] = []
         self._changed: dict[str, None] = {}  # directories with entries that are not durable yet
 
-    def store(self, messages: list[tuple[bytes, bytes, bool]]) -> None:
+    def store(self, messages: list[tuple[bytes, bytes, bool]], *, sync: bool) -> None:
         """Write messages: id, data, and whether it replaces one. If that raises, all of it is undone."""
+        self._sync = self._flush or sync
         self._settle()
         undo: list[_Step] = []
         litter: list[str] = []
@@ -119,7 +121,7 @@ class _DiskWriter:
         undo.append((ops.unlink, (path,)))
         try:
             write_all(ops, fd, [data])
-            if self._flush:
+            if self._sync:
                 ops.fdatasync(fd)
         finally:
             ops.close(fd)
@@ -178,8 +180,12 @@ class _DiskWriter:
         self._note(os.path.dirname(path))
 
     def _note(self, directory: str) -> None:
-        if self._flush:
+        if self._sync:
             self._changed[directory] = None
+        if self._sync and not self._flush:  # those above it may never have been synced
+            while len(directory) > len(self._root):
+                directory = os.path.dirname(directory)
+                self._changed[directory] = None
 
     def _sync_directories(self) -> None:
         for directory in list(self._changed):
@@ -199,14 +205,20 @@ class _DiskWriter:
 class _Write(Job):
     """One batch. `unremoved` are the removals that failed; they do not make the batch fail."""
 
-    __slots__ = ("_removes", "_writer", "messages", "unremoved")
+    __slots__ = ("_removes", "_sync", "_writer", "messages", "unremoved")
 
     def __init__(
-        self, writer: _DiskWriter, removes: list[bytes], messages: list[tuple[bytes, bytes, bool]]
+        self,
+        writer: _DiskWriter,
+        removes: list[bytes],
+        messages: list[tuple[bytes, bytes, bool]],
+        *,
+        sync: bool,
     ) -> None:
         super().__init__()
         self._writer = writer
         self._removes = removes
+        self._sync = sync
         self.messages = messages
         self.unremoved: list[bytes] = []
 
@@ -217,7 +229,7 @@ class _Write(Job):
             except OSError:
                 self.unremoved.append(id)
         if self.messages:
-            self._writer.store(self.messages)
+            self._writer.store(self.messages, sync=self._sync)
 
 
 class _Finish(Job):
@@ -246,7 +258,7 @@ class LocalDisk(GroupCommit):
         index = self._index
         removes = [id for id, _ in batch.removes if id not in index]  # those in it were stored anew since
         messages = [(id, data, id in index) for id, data in batch.stores.items()]
-        return _Write(self._disk, removes, messages) if removes or messages else None
+        return _Write(self._disk, removes, messages, sync=batch.sync) if removes or messages else None
 
     def _written(self, batch: Batch, job: Job) -> list[tuple[bytes, int]]:
         job = cast("_Write", job)

@@ -35,9 +35,9 @@ class MessageSpool:
         try:
             for msg in messages:
                 if not msg.data_saved:
-                    waits.append((self.data, self.data.store(msg.id, msg.data)))
+                    waits.append((self.data, _store(self.data, msg, msg.data)))
                 if not msg.meta_saved:
-                    waits.append((self.meta, self.meta.store(msg.id, encode_meta(msg))))
+                    waits.append((self.meta, _store(self.meta, msg, encode_meta(msg))))
             for spool, ticket in waits:
                 await spool.wait_durable(ticket)
         except BaseException:
@@ -81,6 +81,12 @@ class MessageSpool:
         self.meta.remove(msg.id)
         self.data.remove(msg.id)
         msg.data_saved = msg.meta_saved = msg.spooled = False
+
+
+def _store(spool: Spool, msg: Message, record: bytes) -> int:
+    if msg.force_sync:
+        return spool.store(msg.id, record, sync=True)
+    return spool.store(msg.id, record)
 
 
 def encode_meta(msg: Message) -> bytes:

@@ -138,7 +138,8 @@ class RocksDB(GroupCommit):
         super().__init__(config, ops, index, free_space, lock_fd)
         self._database = database
         self._plain, self._synced = WriteOptions(), WriteOptions()
-        self._synced.sync = config.flush
+        self._synced.sync = True
+        self._flush = config.flush
         params = config.rocks_params or RocksParams()
         self._readers = trio.CapacityLimiter(params.limit_concurrent_loads or _READERS)
 
@@ -148,7 +149,8 @@ class RocksDB(GroupCommit):
         messages = list(batch.stores.items())
         if not removes and not messages:
             return None
-        return _Write(self._database, self._synced if messages else self._plain, removes, messages)
+        sync = (self._flush or batch.sync) and messages
+        return _Write(self._database, self._synced if sync else self._plain, removes, messages)
 
     def _written(self, batch: Batch, job: Job) -> list[tuple[bytes, int]]:
         for id, _ in cast("_Write", job).messages:

@@ -90,7 +90,7 @@ class SegmentLog(GroupCommit):
         ledger = self._ledger
         removals = [ledger.removal(id, location) for id, location in batch.removes]
         removals = [removal for removal in removals if ledger.needed(removal[1], removal[2] >> 32)]
-        sync = self._flush and bool(batch.stores)
+        sync = (self._flush or batch.sync) and bool(batch.stores)
         return self._append(batch.stores, removals, batch.size, sync=sync)
 
     def _append(

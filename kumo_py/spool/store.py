@@ -17,8 +17,10 @@ class Spool(Protocol):
     problems: list[str]
     """Damage found when opening and since; one text each, at most 1,000."""
 
-    def store(self, id: bytes, data: bytes) -> int:
+    def store(self, id: bytes, data: bytes, *, sync: bool = False) -> int:
         """Queue a write that replaces an older record of the id. Returns a ticket; never blocks.
+
+        With `sync` its batch is synced, even without `flush`.
 
         Raises SpoolError if the spool is closed.
         """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from kumo_py.message import headers
@@ -14,7 +13,6 @@ from kumo_py.policy.types import (
     ADDRESS_HEADER,
     BOOLEAN,
     BYTES,
-    INTEGER,
     MESSAGE,
     TEXT,
     VALUE,
@@ -94,34 +92,6 @@ def set_data(ctx: LuaContext, msg: Message, data: bytes) -> None:
 def queue_name(ctx: LuaContext, msg: Message) -> str:
     """The scheduled queue that metadata and first recipient choose."""
     return msg.queue_name
-
-
-@message.function("num_attempts", result=INTEGER, since="2024.06.10-84e84b89")
-def num_attempts(ctx: LuaContext, msg: Message) -> int:
-    """How often delivery was tried; estimated after a restart."""
-    return msg.attempts
-
-
-@message.function("increment_num_attempts", since="2026.03.04-bb93ecb1")
-def increment_num_attempts(ctx: LuaContext, msg: Message) -> None:
-    """Count one attempt more."""
-    msg.attempts += 1
-
-
-@message.function("set_due", Param("due", TEXT, optional=True), result=TEXT, since="2024.06.10-84e84b89")
-def set_due(ctx: LuaContext, msg: Message, due: str | None) -> str | None:
-    """Set the time of the next attempt, as RFC 3339 text, or nil for now; returns what is in force."""
-    if due is None:
-        msg.due = 0.0
-        return None
-    try:
-        when = datetime.fromisoformat(due)
-    except ValueError:
-        when = datetime.min
-    if when.tzinfo is None:
-        raise ValueError(f"'{due}' is not an RFC 3339 time with its zone, such as 2026-08-04T12:00:00Z")
-    msg.due = when.timestamp()
-    return when.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 # -- headers ---------------------------------------------------------------------------------------------------

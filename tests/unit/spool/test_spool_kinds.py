@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import pytest
-from spool_disks import config, contents, held_back, key, save, settled
+from spool_disks import MemoryDisk, config, contents, held_back, key, save, settled
 from trio.testing import wait_all_tasks_blocked
 
 from kumo_py.spool import RocksParams, SpoolError, open_spool
@@ -107,6 +107,31 @@ async def test_without_flush(options: Callable[..., Any]) -> None:
     await spool.aclose()
     spool = await open_spool(options(flush=False))
     assert await contents(spool) == {key(1): b"one"}
+    await spool.aclose()
+
+
+@pytest.mark.parametrize("kind", ["SegmentLog", "LocalDisk"])
+async def test_a_store_may_ask_for_a_sync_of_its_own(kind: str) -> None:
+    disk = MemoryDisk()
+    spool = await open_spool(config(kind=kind, flush=False), disk)
+    await save(spool, 1, b"one")
+    await spool.wait_durable(spool.store(key(2), b"two", sync=True))
+    await save(spool, 3, b"three")
+    after = await open_spool(config(kind=kind, flush=False), disk.after_power_cut())
+    assert (await contents(after)).get(key(2)) == b"two"
+    assert key(3) not in after.ids()
+    await after.aclose()
+    await spool.aclose()
+
+
+async def test_rocksdb_syncs_only_what_asks_for_it(tmp_path: Path) -> None:
+    spool = await open_spool(config(str(tmp_path), kind="RocksDB", flush=False))
+    database = spool._database
+    spool._database = Mock(wraps=database)
+    await save(spool, 1, b"one")
+    await spool.wait_durable(spool.store(key(2), b"two", sync=True))
+    assert [call.args[1].sync for call in spool._database.write.call_args_list] == [False, True]
+    spool._database = database
     await spool.aclose()
 
 
