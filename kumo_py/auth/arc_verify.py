@@ -53,7 +53,7 @@ class ArcVerdict:
     @property
     def result(self) -> AuthenticationResult:
         props = {"header.oldest-pass": str(self.oldest_pass)} if self.sets else {}
-        return AuthenticationResult("arc", self.status, reason=self.reason, props=props)
+        return AuthenticationResult(method="arc", result=self.status, reason=self.reason, props=props)
 
 
 class ArcCheck:
@@ -123,9 +123,9 @@ class ArcCheck:
         return {one.key_name for set_ in self.sets for one in (set_.signature, set_.seal)}
 
     @property
-    def body_size(self) -> int:
-        """Octets that may have to be hashed."""
-        return (len(self.fields.data) - self.fields.body_start) * len(self.sets)
+    def work(self) -> int:
+        """Octets of the body that may have to be hashed."""
+        return self.fields.body_size * len(self.sets)
 
     def verdict(self, keys: Mapping[str, KeyRecords]) -> ArcVerdict:
         """Whether the chain holds."""

@@ -46,6 +46,11 @@ class Fields:
         data, end = self.data, self.body_start
         return data.count(b"\n", 0, end) != data.count(_CRLF, 0, end)
 
+    @property
+    def body_size(self) -> int:
+        """Octets."""
+        return len(self.data) - self.body_start
+
     def raw(self, field: headers.Field) -> bytes:
         """A field as it is, without the CRLF at its end."""
         return self.data[field.start : field.end].removesuffix(_CRLF)

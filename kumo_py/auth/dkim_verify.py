@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_SIGNATURES = 10
 """Signatures of a message that are looked at, from the top."""
 
-_PROPS = ("d", "a", "s", "c", "t", "x")
+_PROPS = ("a", "c", "d", "i", "s", "t", "x")
 
 
 class DkimCheck:
@@ -29,72 +29,75 @@ class DkimCheck:
     `temperror` if the DNS fails.
     """
 
-    __slots__ = ("_fields", "_results", "_signatures")
+    __slots__ = ("_fields", "_found")
 
     def __init__(self, data: bytes, now: float) -> None:
         """`now` is in Unix seconds."""
         self._fields = Fields(data)
-        self._results: list[AuthenticationResult] = []
-        self._signatures: list[tuple[DkimSignature, AuthenticationResult]] = []
+        self._found: list[DkimSignature | AuthenticationResult] = []
+        """By signature, from the top: what is to be verified, or why it needn't be."""
         if self._fields.has_bare_lf:
-            self._results.append(_result("permerror", "a header line of the message ends with LF alone"))
+            self._found.append(_result("permerror", "a header line of the message ends with LF alone", {}))
             return
         for field in self._fields.named.get(b"dkim-signature", ())[:MAX_SIGNATURES]:
-            self._read(field, now)
-        for signature, result in self._signatures:
-            result.props["header.b"] = self._distinct(signature.tags.values["b"])
+            self._found.append(self._read(field, now))
 
-    def _read(self, field: Field, now: float) -> None:
-        result = _result("permerror")
-        self._results.append(result)
+    def _read(self, field: Field, now: float) -> DkimSignature | AuthenticationResult:
+        props: dict[str, str] = {}
         try:
             tags = TagList(field.value)
-            result.props = _props(tags.values)
-            self._signatures.append((DkimSignature(self._fields, field, tags, now), result))
+            props = _props(tags.values)
+            return DkimSignature(self._fields, field, tags, now)
         except Invalid as err:
-            result.reason = str(err)
+            return _result("permerror", str(err), props)
+
+    @property
+    def _signatures(self) -> list[DkimSignature]:
+        return [one for one in self._found if isinstance(one, DkimSignature)]
 
     @property
     def key_names(self) -> set[str]:
         """The names whose TXT records hold the keys."""
-        return {signature.key_name for signature, _ in self._signatures}
+        return {signature.key_name for signature in self._signatures}
 
     @property
-    def body_size(self) -> int:
-        """Octets that may have to be hashed."""
-        return (len(self._fields.data) - self._fields.body_start) * len(self._signatures)
+    def work(self) -> int:
+        """Octets of the body that may have to be hashed."""
+        return self._fields.body_size * len(self._signatures)
 
     def results(self, keys: Mapping[str, KeyRecords]) -> list[AuthenticationResult]:
-        """One for each signature, from the top of the message. To be called once."""
-        for signature, result in self._signatures:
-            try:
-                signature.verify(self._fields, keys[signature.key_name])
-            except Invalid as err:
-                result.reason = str(err)
-            except Unavailable as err:
-                result.result, result.reason = "temperror", str(err)
-            else:
-                result.result = "pass"
-                if signature.length is not None:
-                    result.reason = f"only the first {signature.length} octets of the body are signed"
-        return self._results
+        """One for each signature, from the top of the message."""
+        return [
+            self._verified(one, keys[one.key_name]) if isinstance(one, DkimSignature) else one
+            for one in self._found
+        ]
+
+    def _verified(self, signature: DkimSignature, records: KeyRecords) -> AuthenticationResult:
+        props = _props(signature.tags.values) | {"header.b": self._distinct(signature.tags.values["b"])}
+        try:
+            signature.verify(self._fields, records)
+        except Invalid as err:
+            return _result("permerror", str(err), props)
+        except Unavailable as err:
+            return _result("temperror", str(err), props)
+        size = signature.length
+        return _result("pass", None if size is None else f"only {size} octets of the body are signed", props)
 
     def _distinct(self, text: str) -> str:
         """The first octets of a signature, enough of them to tell it from the others (RFC 6008 §4)."""
-        others = [other for one, _ in self._signatures if (other := one.tags.values["b"]) != text]
+        others = [other for one in self._signatures if (other := one.tags.values["b"]) != text]
         length = 8
         while length < len(text) and any(other.startswith(text[:length]) for other in others):
             length += 2
         return text[:length]
 
 
-def _result(result: str, reason: str | None = None) -> AuthenticationResult:
-    return AuthenticationResult("dkim", result, reason=reason)
+def _result(result: str, reason: str | None, props: dict[str, str]) -> AuthenticationResult:
+    return AuthenticationResult(method="dkim", result=result, reason=reason, props=props)
 
 
 def _props(tags: Mapping[str, str]) -> dict[str, str]:
     props = {f"header.{name}": tags[name] for name in _PROPS if name in tags}
-    identity = tags.get("i") or (f"@{tags['d']}" if "d" in tags else None)
-    if identity is not None:
-        props["header.i"] = identity
+    if "i" not in tags and "d" in tags:
+        props["header.i"] = f"@{tags['d']}"
     return props

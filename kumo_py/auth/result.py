@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 
-@dataclass(slots=True)
-class AuthenticationResult:
+class AuthenticationResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Method, its result, and properties such as `header.d`; KumoMTA's `authenticationresult`."""
 
     method: str
-    result: str
     method_version: int | None = None
+    result: str
     reason: str | None = None
-    props: dict[str, str] = field(default_factory=dict)
+    props: dict[str, str] = {}
