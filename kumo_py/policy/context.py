@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar, cast
 
+import trio
 from lupa import lua54
 
 from kumo_py.core.duration import format_duration
@@ -28,15 +30,16 @@ if TYPE_CHECKING:
 
     import msgspec
 
-    from kumo_py.core.policy import Policy
     from kumo_py.message.connection import ConnectionMeta
     from kumo_py.policy.host import Host
     from kumo_py.policy.registry import Registry
+    from kumo_py.policy.runtime import LuaPolicy
 
 _S = TypeVar("_S")
 
 _DONE, _WAIT, _REJECTED = range(3)
 _STOPPED = 4
+_TOO_LATE = (False, b"this took longer than the populate_timeout of the memoized function")
 _MODES = {
     b"If421": Disconnect.NO,
     b"ForceDisconnect": Disconnect.FORCE_DISCONNECT,
@@ -104,7 +107,7 @@ class Environment:
 
     registry: Registry
     host: Host
-    policy: Policy
+    policy: LuaPolicy
     limits: Limits
     pool_limits: PoolLimits
     validating: bool
@@ -137,10 +140,12 @@ class LuaContext:
         "_last_number",
         "_plans",
         "created",
+        "deadline",
         "env",
         "event",
         "events",
         "objects",
+        "on_rest",
         "usable",
         "uses",
     )
@@ -160,6 +165,10 @@ class LuaContext:
         longer needs hundreds of events later, and knows nothing of a message's size."""
         self._last_number = 0
         self._held = 0
+        self.deadline = inf
+        """On trio's clock: when what the policy waits for fails, whatever it is."""
+        self.on_rest: list[Callable[[], None]] = []
+        """What is to be done when the event is over, however it ended."""
         lua = self.lua = lua54.LuaRuntime(
             encoding=None,
             register_eval=False,
@@ -218,6 +227,16 @@ class LuaContext:
         names = handled if type(handled) is tuple else () if handled is None else (handled,)
         self.events = frozenset(name.decode("utf-8", "replace") for name in names)
 
+    def rest(self) -> None:
+        """The event is over: let go of all that belonged to it."""
+        self.objects.clear()
+        self.uses += 1
+        if self.on_rest:
+            self.deadline = inf
+            for act in self.on_rest:
+                act()
+            self.on_rest.clear()
+
     def close(self) -> None:
         """Free the runtime; the context must not be used any more."""
         self.usable = False
@@ -269,7 +288,12 @@ class LuaContext:
 
     async def _wait(self, event: str, outcome: LuaValue) -> LuaValue:
         try:
-            answer = await outcome[1](*outcome[2:])
+            if self.deadline == inf:
+                answer = await outcome[1](*outcome[2:])
+            else:
+                answer = _TOO_LATE
+                with trio.move_on_at(self.deadline):
+                    answer = await outcome[1](*outcome[2:])
         except BaseException:
             self.usable = False  # cancelled: the coroutine and what it holds are dropped with the context
             raise

@@ -47,8 +47,7 @@ class ContextPool:
 
     def put(self, ctx: LuaContext) -> None:
         """Take a context back after its event."""
-        ctx.objects.clear()
-        ctx.uses += 1
+        ctx.rest()
         limits = self._limits
         if (
             ctx.usable

@@ -75,10 +75,14 @@ class Function:
     this: ObjectLuaType | None = None
     """Of what belongs to a kind: the type of its objects, which `call` gets after the context."""
     role: Role = "function"
+    serves: str | None = None
+    """Of what is not public: the label of the function that it is a part of."""
 
     @property
     def label(self) -> str:
         """How error messages call it."""
+        if self.serves is not None:
+            return self.serves
         is_method = self.this is not None and self.role == "function"
         return f"{self.owner}{':' if is_method else '.'}{self.name}"
 
@@ -123,10 +127,17 @@ class Owner:
         since: str = "-",
         needs_content: bool = False,
         only_in_events: bool = False,
+        serves: str | None = None,
     ) -> Callable[[Implementation], Implementation]:
         """Declare the decorated function; a coroutine function becomes one that the policy waits for."""
         return self._declare(
-            name, params, result, since, needs_content=needs_content, only_in_events=only_in_events
+            name,
+            params,
+            result,
+            since,
+            needs_content=needs_content,
+            only_in_events=only_in_events,
+            serves=serves,
         )
 
     def lua_function(
@@ -145,6 +156,7 @@ class Owner:
         needs_content: bool = False,
         only_in_events: bool = False,
         role: Role = "function",
+        serves: str | None = None,
     ) -> Callable[[Implementation], Implementation]:
         def declare(call: Implementation) -> Implementation:
             doc = inspect.getdoc(call) or ""
@@ -163,6 +175,7 @@ class Owner:
                     only_in_events,
                     self.this,
                     role,
+                    serves,
                 )
             )
             return call

@@ -1,68 +1,22 @@
-"""The whole of what a policy can name, put together from the modules."""
+"""The whole of what a policy can name: every Owner and Kind that stands in a file of `modules/`."""
 
 from __future__ import annotations
 
+import pkgutil
+from importlib import import_module
+
+from kumo_py.policy import modules
 from kumo_py.policy.events import EVENTS
-from kumo_py.policy.modules import message_queueing  # noqa: F401 - it adds to the message
-from kumo_py.policy.modules.connection import connection
-from kumo_py.policy.modules.crypto import crypto
-from kumo_py.policy.modules.dns import dns
-from kumo_py.policy.modules.http import KINDS as HTTP_KINDS
-from kumo_py.policy.modules.http import http
-from kumo_py.policy.modules.kumo import kumo
-from kumo_py.policy.modules.memoize import memo_cache
-from kumo_py.policy.modules.message import message
-from kumo_py.policy.modules.secrets import secrets
-from kumo_py.policy.modules.serde import serde
-from kumo_py.policy.modules.shaping import data as shaping_data
-from kumo_py.policy.modules.shaping import shaping
-from kumo_py.policy.modules.template import string
-from kumo_py.policy.modules.time import time
-from kumo_py.policy.registry import Registry
+from kumo_py.policy.registry import Kind, Owner, Registry
 
 
 def build_registry() -> Registry:
-    """All declarations; parents before their sub-modules."""
-    modules = [
-        kumo,
-        crypto,
-        dns,
-        http,
-        secrets,
-        serde,
-        shaping,
-        string,
-        time,
-    ]
-    kinds = [
-        connection,
-        http_client,
-        http_header_map,
-        http_request,
-        http_response,
-        memo_cache,
-        message,
-        shaping_data,
-        websocket,
-    ]
-    modules = [
-        kumo,
-        crypto,
-        dns,
-        http,
-        secrets,
-        serde,
-        string,
-        time,
-        shaping,
-        crypto,
-        http,
-        secrets,
-    ]
-    kinds = [
-        message,
-        connection,
-        shaping_data,
-        *HTTP_KINDS,
-    ]
-    return Registry(modules, kinds, EVENTS)
+    """All declarations, in the order of their names."""
+    found: dict[str, Owner] = {}
+    for info in pkgutil.iter_modules(modules.__path__):
+        for value in vars(import_module(f"{modules.__name__}.{info.name}")).values():
+            if isinstance(value, Owner):
+                found[value.name] = value
+    owners = [found[name] for name in sorted(found)]
+    kinds = [owner for owner in owners if isinstance(owner, Kind)]
+    return Registry([owner for owner in owners if owner not in kinds], kinds, EVENTS)

@@ -250,6 +250,24 @@ def _entry_json(entry: Mailbox | Group) -> dict[str, object]:
     return {"Address": _mailbox_json(entry)}
 
 
+class _Raw:
+    """A Lua value as it is: for what serves our own Lua code."""
+
+    name = "any"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
+        return raw
+
+    def to_lua(self, ctx: LuaContext, value: LuaValue) -> LuaValue:
+        return value
+
+
+class _LuaFunction(_Raw):
+    """A Lua function, which only Lua code calls."""
+
+    name = "function"
+
+
 class _Shared:
     """A value that may outlive its context or move to another one. Strings stay bytes; Python sees objects of
     the registry's kinds as they are.
@@ -339,6 +357,8 @@ TIME_DELTA = _TimeDelta()
 MESSAGE = _ScopedObject("Message", Message, b"message")
 CONNECTION = _ScopedObject("ConnectionMeta", ConnectionMeta, b"connection")
 SHARED = _Shared()
+RAW = _Raw()
+FUNCTION = _LuaFunction()
 PAIRS = _Pairs()
 
 
@@ -350,6 +370,7 @@ class ListOf:
         self.name = f"({item.name})[]"
 
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> list[Any]:
+        raw = remembered(ctx, raw)
         if type(raw) is not LuaTable or ctx.inspect(raw) not in (None, b"array"):
             raise ValueError(f"must be a list, got {shown(raw)}")
         found = dict(raw.items())
@@ -377,6 +398,7 @@ class OneOrList:
         self.name = f"{item.name}|{self.list.name}"
 
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> list[Any]:
+        raw = remembered(ctx, raw)
         if type(raw) is LuaTable and ctx.inspect(raw) in (None, b"array"):
             return self.list.from_lua(ctx, raw, what)
         return [self.item.from_lua(ctx, raw, what)]
@@ -468,6 +490,16 @@ class Values:
         )
 
 
+_MEMOIZED = b"memoized"
+
+
+def remembered(ctx: LuaContext, raw: LuaValue) -> LuaValue:
+    """The table behind one that a memoized function returned; anything else as it is."""
+    if type(raw) is LuaTable and type(found := ctx.inspect(raw)) is tuple and found[0] == _MEMOIZED:
+        return found[1]
+    return raw
+
+
 def decoded(raw: bytes) -> str:
     """Text. Raises ValueError."""
     try:
@@ -500,6 +532,8 @@ def plain(ctx: LuaContext, raw: LuaValue, depth: int = 0) -> LuaValue:
             return to_builtins(found[1])
         if found[0] == b"address":
             return decoded(found[1])
+        if found[0] == _MEMOIZED:
+            return plain(ctx, found[1], depth)
         raise ValueError(f"cannot hold a {found[0].decode()}")
     items = dict(raw.items())
     if found is not None or len(raw):
@@ -534,6 +568,8 @@ def shared(ctx: LuaContext, raw: LuaValue, depth: int = 0) -> LuaValue:
         name, value = found
         if name in _RESTORABLE:
             return Held(name, value)
+        if name == _MEMOIZED:
+            return shared(ctx, value, depth)
         if type(value) in (bytes, int):
             raise ValueError(f"cannot keep a {name.decode()}, which belongs to its event")
         return value

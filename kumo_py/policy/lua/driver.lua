@@ -333,6 +333,22 @@ local function place(f)
   return info.short_src .. ':' .. info.linedefined
 end
 
+-- Who registered handlers: for each event a list of call stacks.
+local registrars = {}
+
+local function remember_registrar(name)
+  local stack, level = {}, 3
+  local info = getinfo(level, 'Sl')
+  while info do
+    stack[#stack + 1] = info.short_src .. ':' .. info.currentline
+    level = level + 1
+    info = getinfo(level, 'Sl')
+  end
+  local list = registrars[name] or {}
+  registrars[name] = list
+  list[#list + 1] = stack
+end
+
 local function on(name, f)
   if rawtype(name) ~= 'string' or rawtype(f) ~= 'function' then
     error(
@@ -357,6 +373,7 @@ local function on(name, f)
     )
   end
   local present = handlers[name]
+  remember_registrar(name)
   if multiple[name] then
     if present then
       present[#present + 1] = f
@@ -405,6 +422,8 @@ return {
   rawtype = rawtype,
   getmetatable = getmetatable,
   waits = waits,
+  getinfo = getinfo,
+  registrars = registrars,
 
   start = function(f)
     return start(nil, f, many, { n = 0 })

@@ -15,6 +15,10 @@ local ipairs, math_type, floor = ipairs, math.type, math.floor
 
 local export = {}
 
+-- By kind, what objects that keep nothing at [1] stand for: their content by object, weakly.
+local contents_of = {}
+driver.contents_of = contents_of
+
 -- Python's functions ----------------------------------------------------------------------------------------
 local makers = {} -- how a name of each kind becomes what Lua uses
 
@@ -368,6 +372,10 @@ function export.inspect(t)
   end
   local kind = kinds[mt]
   if kind then
+    local contents = contents_of[kind]
+    if contents then
+      return kind, contents[t]
+    end
     return kind, t[1]
   end
 end

@@ -9,7 +9,7 @@ from kumo_py.logs.config import LocalLogsConfig
 from kumo_py.policy.events import EGRESS_PATH, EGRESS_POOL, EGRESS_SOURCE, LISTENER_DOMAIN, QUEUE_CONFIG
 from kumo_py.policy.params import HttpListenerParams
 from kumo_py.policy.registry import Owner, Param
-from kumo_py.policy.types import INTEGER, NUMBER, TEXT, VALUE, OptionTable
+from kumo_py.policy.types import FUNCTION, INTEGER, NUMBER, TEXT, OptionTable
 from kumo_py.queue.config import EgressPath, EgressPool, EgressSource, QueueConfig
 from kumo_py.smtp_in.params import ListenerDomain, ListenerParams
 from kumo_py.spool.config import SpoolConfig
@@ -25,7 +25,7 @@ kumo = Owner("kumo", constants={"version": VERSION})
 kumo.lua_function(
     "on",
     Param("event", TEXT),
-    Param("handler", VALUE),
+    Param("handler", FUNCTION),
     doc="Register an event handler, while the policy file loads.",
 )
 kumo.lua_function(
