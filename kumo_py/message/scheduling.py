@@ -18,7 +18,7 @@ import orjson
 
 from kumo_py.core.options import convert, to_builtins
 from kumo_py.core.suggest import nearest
-from kumo_py.message.dates import parse_rfc3339, rfc3339
+from kumo_py.message.rfc3339 import parse_rfc3339, rfc3339
 
 if TYPE_CHECKING:
     from typing import Self

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from kumo_py.core.options import OptionError
+from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.message.message import NotLoaded
 from kumo_py.policy.types import LuaValue, Values
 from kumo_py.spool.errors import SpoolError
@@ -163,7 +164,7 @@ def _optional(read: Callable[..., LuaValue]) -> Callable[..., LuaValue]:
 def problem(err: Exception) -> str:
     """An exception for the policy's author; what is not meant for them is said to be our bug."""
     match err:
-        case ValueError() | SpoolError() | NotLoaded():
+        case ValueError() | SpoolError() | NotLoaded() | PolicyError() | Rejection():
             return str(err)
         case KeyError():
             return f"there is no {err.args[0] if err.args else 'such thing'}"

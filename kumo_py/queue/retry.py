@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from kumo_py.core.duration import format_duration
-from kumo_py.message.dates import rfc3339
+from kumo_py.message.rfc3339 import rfc3339
 
 if TYPE_CHECKING:
     from random import Random

@@ -10,7 +10,7 @@ import trio
 from queue_harness import WALL, QueueNode, constant, start_sender
 
 from kumo_py.core.duration import Duration
-from kumo_py.message.dates import rfc3339
+from kumo_py.message.rfc3339 import rfc3339
 from kumo_py.message.scheduling import Schedule, parse_schedule
 from kumo_py.proto.reply import Response
 from kumo_py.queue.config import QueueConfig

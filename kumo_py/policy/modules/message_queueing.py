@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from kumo_py.message import headers
-from kumo_py.message.dates import parse_rfc3339, rfc3339
+from kumo_py.message.rfc3339 import parse_rfc3339, rfc3339
 from kumo_py.message.scheduling import Schedule, parse_schedule_json
 from kumo_py.policy.modules.message import message
 from kumo_py.policy.registry import Param
