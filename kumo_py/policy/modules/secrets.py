@@ -1,0 +1,36 @@
+"""The `kumo.secrets` module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kumo_py.core.key_source import KeySource
+from kumo_py.policy.key_sources import load_key
+from kumo_py.policy.registry import Owner, Param
+from kumo_py.policy.types import BYTES, LuaValue, plain
+
+if TYPE_CHECKING:
+    from kumo_py.policy.context import LuaContext
+
+secrets = Owner("kumo.secrets")
+
+
+class _KeySource:
+    """A file's path, or a table that says where the key is."""
+
+    name = "string|KeySource"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> KeySource:
+        return KeySource.from_option(plain(ctx, raw))
+
+    def to_lua(self, ctx: LuaContext, value: KeySource) -> LuaValue:
+        raise NotImplementedError
+
+
+KEY_SOURCE = _KeySource()
+
+
+@secrets.function("load", Param("source", KEY_SOURCE), result=BYTES)
+async def load(ctx: LuaContext, source: KeySource) -> bytes:
+    """Read a secret from a file, an event of the policy, or HashiCorp Vault."""
+    return await load_key(ctx, source)
