@@ -8,12 +8,24 @@ from __future__ import annotations
 
 
 class ConnectionMeta:
-    """A session's metadata, JSON values under string keys."""
+    """A session's metadata, JSON values under string keys, and who its client turned out to be."""
 
-    __slots__ = ("values",)
+    __slots__ = ("groups", "identities", "peer_ip", "values")
 
-    def __init__(self, values: dict[str, object] | None = None) -> None:
+    def __init__(self, values: dict[str, object] | None = None, peer_ip: str | None = None) -> None:
         self.values: dict[str, object] = {} if values is None else values
+        self.peer_ip = peer_ip
+        self.identities: tuple[tuple[str, str], ...] = ()
+        """Identity, and how we know of it: KumoMTA's `context`."""
+        self.groups: tuple[str, ...] = ()
+
+    def auth_info(self) -> dict[str, object]:
+        """KumoMTA's AuthInfo, as plain data; a copy."""
+        return {
+            "peer_address": self.peer_ip,
+            "identities": [{"identity": name, "context": context} for name, context in self.identities],
+            "groups": list(self.groups),
+        }
 
     def get(self, key: str) -> object:
         return self.values.get(key)

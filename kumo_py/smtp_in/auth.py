@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from kumo_py.proto.command import Command
     from kumo_py.smtp_in.session import Answer, Session
 
+_AUTHENTICATION = "SmtpAuthPlainAuthentication"
+_AUTHORIZATION = "SmtpAuthPlainAuthorization"
 _RESPONSE_LIMIT = 16384
 """Octets of the line after 334."""
 
@@ -54,12 +56,17 @@ async def _authenticate(session: Session, credentials: PlainCredentials) -> Repl
         answer = await policy.ask("smtp_server_auth_plain", *credentials, session.meta)
     if answer is None or answer is False:
         return replies.AUTH_INVALID
-    authz, authc = credentials.authz, credentials.authc
-    if answer is not True:
+    meta = session.meta
+    if answer is True:
+        authz, authc = credentials.authz, credentials.authc
+        meta.identities += ((authz, _AUTHORIZATION), (authc, _AUTHENTICATION))
+    else:
         authz, authc = _identities(answer)
+        meta.identities += tuple((entry["identity"], entry["context"]) for entry in answer["identities"])
+        meta.groups += tuple(answer["groups"])
     session.authenticated = True
-    session.meta.values["authz_id"] = authz
-    session.meta.values["authn_id"] = authc
+    meta.values["authz_id"] = authz
+    meta.values["authn_id"] = authc
     session.identity_changed()
     return replies.AUTH_OK
 
@@ -69,5 +76,5 @@ def _identities(auth_info: Mapping[str, Any]) -> tuple[str, str]:
     by_context = {entry["context"]: entry["identity"] for entry in auth_info["identities"]}
     if not by_context:
         raise PolicyError("smtp_server_auth_plain: an AuthInfo must name at least one identity")
-    authc = by_context.get("SmtpAuthPlainAuthentication", auth_info["identities"][0]["identity"])
-    return by_context.get("SmtpAuthPlainAuthorization", authc), authc
+    authc = by_context.get(_AUTHENTICATION, auth_info["identities"][0]["identity"])
+    return by_context.get(_AUTHORIZATION, authc), authc

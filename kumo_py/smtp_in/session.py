@@ -134,7 +134,8 @@ class Session:
                 "reception_protocol": "ESMTP",
                 "received_via": transport.local,
                 "received_from": transport.peer,
-            }
+            },
+            self.peer_ip,
         )
         self.params = endpoint.session_params(self.local_ip, self.peer_ip, self.meta.values)
         self.receiver = Receiver()
@@ -194,7 +195,7 @@ class Session:
             values["orig_received_via"] = self.transport.local
             values["received_via"] = self.local = local
         self.local_ip = ip_of(local)
-        self.peer_ip = ip_of(peer)
+        self.peer_ip = self.meta.peer_ip = ip_of(peer)
 
     def identity_changed(self) -> None:
         """Forget what was derived from addresses, EHLO, TLS, AUTH and metadata."""

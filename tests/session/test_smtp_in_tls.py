@@ -205,6 +205,28 @@ async def test_auth_with_challenge(tls_node: MakeNode, client_context: ssl.SSLCo
     assert await client.command(_plain("boss", "user", "secret")) == "235 2.7.0 AUTH OK!"
     (session,) = node.endpoint.sessions
     assert (session.meta.values["authz_id"], session.meta.values["authn_id"]) == ("boss", "user")
+    assert session.meta.auth_info() == {
+        "peer_address": session.peer_ip,
+        "identities": [
+            {"identity": "boss", "context": "SmtpAuthPlainAuthorization"},
+            {"identity": "user", "context": "SmtpAuthPlainAuthentication"},
+        ],
+        "groups": [],
+    }
+
+
+async def test_auth_info_of_the_policy_is_kept(tls_node: MakeNode, client_context: ssl.SSLContext) -> None:
+    found = {
+        "peer_address": "192.0.2.9",
+        "identities": [{"identity": "account 7", "context": "GenericAuth"}],
+        "groups": ["senders"],
+    }
+    node = tls_node({"smtp_server_auth_plain": lambda *_: found})
+    client = await _secured(node, client_context)
+    assert await client.command(f"AUTH PLAIN {GOOD}") == "235 2.7.0 AUTH OK!"
+    (session,) = node.endpoint.sessions
+    assert session.meta.auth_info() == found | {"peer_address": session.peer_ip}
+    assert (session.meta.values["authz_id"], session.meta.values["authn_id"]) == ("account 7", "account 7")
 
 
 @pytest.mark.parametrize(

@@ -24,3 +24,9 @@ def get_meta(ctx: LuaContext, conn: ConnectionMeta, key: str) -> object:
 def set_meta(ctx: LuaContext, conn: ConnectionMeta, key: str, value: object) -> None:
     """Store a value: anything that JSON can say. It is copied into every message of the session at DATA."""
     conn.values[key] = value
+
+
+@connection.function("auth_info", result=VALUE, since="2026.03.04-bb93ecb1")
+def auth_info(ctx: LuaContext, conn: ConnectionMeta) -> dict[str, object]:
+    """Who the client is: peer_address, identities (each with identity and context) and groups. A copy."""
+    return conn.auth_info()
