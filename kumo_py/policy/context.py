@@ -22,7 +22,20 @@ from kumo_py.message.message import Message
 from kumo_py.policy.binding import bind, bind_async, problem
 from kumo_py.policy.registry import Event, Function
 from kumo_py.policy.source import PolicySource, prelude
-from kumo_py.policy.types import CONNECTION, MESSAGE, VALUE, Held, LuaType, LuaValue, Values, to_lua
+from kumo_py.policy.types import (
+    CONNECTION,
+    MESSAGE,
+    RAW,
+    TEXT,
+    VALUE,
+    Held,
+    LuaTable,
+    LuaType,
+    LuaValue,
+    Values,
+    shown,
+    to_lua,
+)
 from kumo_py.proto.address import split_address
 
 if TYPE_CHECKING:
@@ -49,6 +62,7 @@ _PACKAGE_ROOTS = ("/opt/kumomta/share", "/opt/kumomta/etc/policy")
 _PATH_PREFIX = "".join(f"{root}/?.lua;{root}/?/init.lua;" for root in _PACKAGE_ROOTS)
 _OF_THE_RUNTIME = (
     "_array",
+    "_call_method",
     "_continue",
     "_entry",
     "_handled",
@@ -146,12 +160,14 @@ class LuaContext:
         "events",
         "objects",
         "on_rest",
+        "source",
         "usable",
         "uses",
     )
 
-    def __init__(self, env: Environment, created: float) -> None:
+    def __init__(self, env: Environment, source: PolicySource, created: float) -> None:
         self.env = env
+        self.source = source
         self.created = created
         self.uses = 0
         self.usable = True
@@ -185,6 +201,8 @@ class LuaContext:
                     b"cpu_seconds": env.limits.cpu_seconds,
                     b"memory_kib": env.limits.memory // 1024,
                     b"multiple": lua.table_from(multiple),
+                    b"known_module": self._known_module,
+                    b"add_module": self._add_module,
                 }
             ),
         )
@@ -204,7 +222,7 @@ class LuaContext:
         export = lua.compile(prelude("objects.lua"))(lua.table_from(callbacks), driver, lua.table_from(top))
         self._start, self._continue = driver[b"start"], driver[b"continue"]
         self._entry, self._handler_place = driver[b"entry"], driver[b"handler_place"]
-        self._handled = driver[b"events"]
+        self._handled, self._call_method = driver[b"events"], driver[b"call_method"]
         self._array, self.inspect = export[b"array"], export[b"inspect"]
         self.new_message, self.new_connection = export[b"message"], export[b"connection"]
         self.new_address, self.new_address_header = export[b"address"], export[b"address_header"]
@@ -215,10 +233,10 @@ class LuaContext:
             lua.globals()[b"_VALIDATING_CONFIG"] = True
 
     # -- life ------------------------------------------------------------------------------------------
-    async def load(self, source: PolicySource) -> None:
+    async def load(self) -> None:
         """Run the policy file. Raises PolicyError."""
         try:
-            outcome = self._start(self.lua.compile(source.code))
+            outcome = self._start(self.lua.compile(self.source.code))
             if outcome is not None:
                 await self.finish("loading the policy", outcome)
         except Rejection as err:
@@ -267,6 +285,37 @@ class LuaContext:
             return plan.entry(*args)
         except lua54.LuaError as err:
             self._broken(event, err)
+
+    async def construct(self, event: str, args: tuple[LuaValue, ...]) -> LuaValue:
+        """Run an event that is in `events`; the object that it made, for `call_method`. Raises as `finish`.
+
+        The context is that object's from now on.
+        """
+        self._plans[event] = self._plan(event)._replace(event=Event(event, (), RAW, "", "-"))
+        outcome = self.begin(event, args)
+        made = None if outcome is None else await self.finish(event, outcome)
+        if type(made) is not LuaTable:
+            raise PolicyError(
+                f"{event}: the handler at {self._place()} must return a table with methods, got {shown(made)}"
+            )
+        return made
+
+    async def call_method(
+        self, label: str, made: LuaValue, method: str, args: tuple[LuaValue, ...], *, optional: bool
+    ) -> str:
+        """Run a method of what `construct` made; the text that it returned. Raises as `finish`."""
+        self.event = label
+        result: LuaType = VALUE if optional else TEXT
+        self._plans[label] = _Plan(None, None, Event(label, (), result, "", "-", not_nil=not optional))
+        passed = [to_lua(self, arg) for arg in args]
+        try:
+            outcome = self._call_method(label.encode(), made, method.encode(), optional, *passed)
+        except lua54.LuaError as err:
+            self._broken(label, err)
+        text = None if outcome is None else await self.finish(label, outcome)
+        if text is None and not optional:
+            raise PolicyError(f"{label}: the method at {self._place()} must return a string, got nothing")
+        return text if isinstance(text, str) else ""
 
     async def finish(self, event: str, outcome: LuaValue) -> LuaValue:
         """See a handler that waits, failed or returned values through to its end.
@@ -373,6 +422,15 @@ class LuaContext:
     def new_list(self, items: list[LuaValue]) -> LuaValue:
         return self._array(self.lua.table_from(items))
 
+    async def read_file(self, path: str) -> bytes:
+        """A file's content; at the top level of the policy, as the epoch's first context saw it. Raises OSError."""
+        known = self.source.data
+        if self.event is not None:
+            return await trio.Path(path).read_bytes()
+        if path not in known:
+            known[path] = await trio.Path(path).read_bytes()
+        return known[path]
+
     # -- called from Lua -------------------------------------------------------------------------------
     def _find(self, owner: bytes, name: bytes) -> tuple[LuaValue, ...]:
         """What a policy means by a name: (kind, value), or (False, message)."""
@@ -404,6 +462,17 @@ class LuaContext:
         if near is not None:
             message += f"; did you mean {f'{where}.{near}' if of_kind is None else near}?"
         return False, message.encode()
+
+    def _known_module(self, name: bytes) -> tuple[LuaValue, ...] | None:
+        module = self.source.modules.get(name.decode("utf-8", "replace"))
+        return None if module is None else (module.path.encode(), module.code)
+
+    def _add_module(self, name: bytes, path: bytes) -> tuple[LuaValue, ...]:
+        """(code,), or (False, message)."""
+        try:
+            return (self.source.add_module(name.decode(), path.decode()).code,)
+        except (PolicyError, UnicodeDecodeError) as err:
+            return False, str(err).encode()
 
     def _kind(self, name: bytes) -> tuple[LuaValue, ...]:
         """The metamethods of a kind: those that wait, those that don't; and its members if it has an index."""

@@ -37,9 +37,9 @@ class ContextPool:
 
     async def make(self) -> LuaContext:
         """A new context. Raises PolicyError."""
-        ctx = LuaContext(self._env, self._clock())
+        ctx = LuaContext(self._env, self._source, self._clock())
         try:
-            await ctx.load(self._source)
+            await ctx.load()
         except BaseException:
             ctx.close()
             raise

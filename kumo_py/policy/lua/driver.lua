@@ -26,6 +26,27 @@ _G.debug, package.loaded.debug = nil, nil
 _G.python, package.loaded.python = nil, nil
 package.path = options.path_prefix .. package.path
 
+-- Modules are read once for all contexts of an epoch (see PolicySource).
+do
+  local searchpath, known_module, add_module = package.searchpath, options.known_module, options.add_module
+  local load, error = load, error
+  package.searchers[2] = function(name)
+    local path, code = known_module(name)
+    if not path then
+      local problem
+      path, problem = searchpath(name, package.path)
+      if not path then
+        return problem
+      end
+      code, problem = add_module(name, path)
+      if not code then
+        error(problem, 0)
+      end
+    end
+    return load(code, nil, 'b'), path
+  end
+end
+
 local PRELUDE = getinfo(1, 'S').source
 
 -- What runs now ---------------------------------------------------------------------------------------------
@@ -411,7 +432,23 @@ local function entry(event, first, second)
   end
 end
 
+-- Objects that a handler made -----------------------------------------------------------------------------
+local function call_method(object, name, optional, ...)
+  local f = object[name]
+  if f == nil and optional then
+    return ''
+  end
+  if rawtype(f) ~= 'function' then
+    error("the object has no method '" .. name .. "': define `function object:" .. name .. "(...) … end`", 0)
+  end
+  current = f
+  return f(object, ...)
+end
+
 return {
+  call_method = function(label, ...)
+    return start(label, call_method, many, pack(...))
+  end,
   check = check,
   where = where,
   class = class,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import orjson
 import tomli
 import tomli_w
-import trio
 
 from kumo_py.policy.modules.kumo import kumo
 from kumo_py.policy.registry import Owner, Param
@@ -46,7 +45,7 @@ def json_parse(ctx: LuaContext, text: bytes) -> object:
 @_in_both("json_load", _FILE, VALUE)
 async def json_load(ctx: LuaContext, file: str) -> object:
     """A JSON file; see json_parse."""
-    text = await trio.Path(file).read_bytes()
+    text = await ctx.read_file(file)
     try:
         return parse_json(text)
     except ValueError as err:
@@ -74,7 +73,7 @@ def toml_parse(ctx: LuaContext, text: bytes) -> object:
 @_in_both("toml_load", _FILE, VALUE)
 async def toml_load(ctx: LuaContext, file: str) -> object:
     """A TOML file; see toml_parse."""
-    text = await trio.Path(file).read_bytes()
+    text = await ctx.read_file(file)
     try:
         return parse_toml(text)
     except ValueError as err:
