@@ -41,6 +41,21 @@ class PolicyError(Exception):
     """A handler failed; the text holds the event, the policy's file and line, and the traceback."""
 
 
+class PolicyObject(Protocol):
+    """An object that a handler made, with the state it lives in: nobody else runs there meanwhile."""
+
+    async def call(self, method: str, *args: Any, optional: bool = False) -> str:
+        """Call a method; the text that it returned. An optional one may be missing, and may return nothing.
+
+        Raises Rejection or PolicyError. One call at a time.
+        """
+        ...
+
+    def discard(self) -> None:
+        """Let go of it; it must not be called any more."""
+        ...
+
+
 class Policy(Protocol):
     """The questions; see the event registry for each event's arguments and result."""
 
@@ -62,6 +77,10 @@ class Policy(Protocol):
         """
         ...
 
+    async def construct(self, event: str, *args: Any) -> PolicyObject:
+        """Run the event's handler and keep the object that it returns. Raises Rejection or PolicyError."""
+        ...
+
 
 class SilentPolicy:
     """A policy without handlers: for tests, and before the first one is loaded."""
@@ -74,3 +93,10 @@ class SilentPolicy:
 
     def start(self, event: str, *args: Any) -> Awaitable[Any] | None:
         return None
+
+    async def construct(self, event: str, *args: Any) -> PolicyObject:
+        raise PolicyError(no_constructor(event))
+
+
+def no_constructor(event: str) -> str:
+    return f"there is no handler for '{event}': register one with kumo.on('{event}', function(...) … end)"

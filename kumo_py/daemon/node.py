@@ -28,6 +28,7 @@ from kumo_py.limits.lease import Leases
 from kumo_py.limits.throttle import Throttles
 from kumo_py.logs import DeliveryLog
 from kumo_py.policy import LuaPolicy
+from kumo_py.queue.custom_lua import LuaDelivery
 from kumo_py.queue.enumeration import enumerate_spool
 from kumo_py.queue.queues import Queues
 from kumo_py.smtp_in import Listener, Services
@@ -185,6 +186,7 @@ class Node:
         )
         delivery = SmtpDelivery(self.queues, self._hostname)
         self.queues.dispatchers["smtp_client"] = delivery.run
+        self.queues.dispatchers["lua"] = LuaDelivery(self.queues).run
         support.start_soon(delivery.watch)
         self._queues_done = trio.Event()
         await support.start(self._serve_queues)

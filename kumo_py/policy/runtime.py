@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kumo_py.core.policy import PolicyError
+from kumo_py.core.policy import PolicyError, no_constructor
 from kumo_py.message.message import Message
 from kumo_py.policy.binding import problem
+from kumo_py.policy.constructed import LuaObject
 from kumo_py.policy.context import Environment, Limits, PoolLimits
 from kumo_py.policy.pool import ContextPool
 from kumo_py.policy.source import PolicySource
@@ -117,6 +118,19 @@ class LuaPolicy:
             return await ctx.finish(event, outcome)
         finally:
             pool.put(ctx)
+
+    async def construct(self, event: str, *args: LuaValue) -> LuaObject:
+        """See core.policy.Policy."""
+        if event not in self._events:
+            raise PolicyError(no_constructor(event))
+        ctx = self._pool.take() or await self._pool.make()
+        try:
+            made = await ctx.construct(event, args)
+        except BaseException:
+            ctx.close()
+            raise
+        ctx.rest()
+        return LuaObject(event, ctx, made)
 
     async def _load(self, event: str, msg: Message) -> None:
         try:

@@ -251,9 +251,8 @@ class Queues:
         )
         if config is None:
             return QueueConfig()
-        for protocol in ("custom_lua", "xfer"):
-            if getattr(config.protocol, protocol) is not None:
-                raise PolicyError(f"queue {name}: this version of kumo-py does not deliver by {protocol} yet")
+        if config.protocol.xfer is not None:
+            raise PolicyError(f"queue {name}: this version of kumo-py does not deliver by xfer yet")
         self.placement.warn_of_no_effect(config)
         if config.protocol.smtp is not None:
             self.placement.warn_of_no_effect(config.protocol.smtp)
