@@ -9,10 +9,11 @@ takes time in proportion to the size of the block. The only exception raised is 
 from __future__ import annotations
 
 import base64
-import codecs
 import quopri
 import re
 from typing import TYPE_CHECKING, NamedTuple
+
+from kumo_py.message.charset import decode_as, find_codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,12 +31,6 @@ _match_value = re.compile(rb"[^\r\n\0]*+(?:\r\n(?=[ \t]+[^\r\n \t])[^\r\n\0]*+)*
 _split_octets = re.compile(rb"[ \t]+").split
 _split_words = re.compile(r"[ \t\r\n]+").split
 _find_encoded = re.compile(r"=\?([!-)+->@-~]+)(?:\*[!-)+->@-~]*)?\?([BbQq])\?([!->@-~]*)\?=").finditer
-# Python's registry remembers every name it is asked for, and knows codecs that are none of text.
-_match_charset = re.compile(
-    r"(?ai:utf-?8|utf-?(?:7|16|32)(?:le|be)?|(?:us-)?ascii|iso-?(?:8859|2022)-[a-z0-9-]{1,9}|windows-\d{3,4}|cp-?\d{3,5}"
-    r"|koi8-[rut]|gb2312|gbk|gb18030|hz-gb-2312|big5(?:-hkscs)?|euc-?(?:jp|kr|cn)|shift[_-]?jis|sjis"
-    r"|ks_c_5601-1987|tis-620|macintosh)"
-).fullmatch
 
 
 class HeaderError(ValueError):
@@ -102,7 +97,7 @@ def _decoded_words(words: list[str]) -> str:
 
     def flush() -> None:
         if pending:
-            parts.append(b"".join(pending).decode(charset, "replace"))
+            parts.append(decode_as(b"".join(pending), charset, "replace"))
             pending.clear()
 
     for word in words:
@@ -129,17 +124,17 @@ def _decoded_words(words: list[str]) -> str:
 
 
 def _encoded_bytes(match: re.Match[str]) -> tuple[str, bytes] | None:
-    """Charset and bytes of an encoded word; None if it cannot be decoded and stays as it is."""
+    """Codec and bytes of an encoded word; None if it cannot be decoded and stays as it is."""
     charset, encoding, text = match.groups()
-    if not _match_charset(charset):
+    codec = find_codec(charset)
+    if codec is None:
         return None
+    if encoding in "Qq":
+        return codec, quopri.decodestring(text.encode(), header=True)
     try:
-        name = codecs.lookup(charset).name
-        if encoding in "Bb":
-            return name, base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (LookupError, ValueError):  # no such charset; no base64
+        return codec, base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
         return None
-    return name, quopri.decodestring(text.encode(), header=True)
 
 
 # -- writing ---------------------------------------------------------------------------------------------------
@@ -149,13 +144,13 @@ def header_line(name: bytes, value: bytes, *, encode: bool = False) -> bytes:
     A value may be folded already. With `encode` it is folded, and made of encoded words if it isn't ASCII.
     """
     if not _match_name(name):
-        raise HeaderError(f"{_shown(name)} is not a header name: printable ASCII without a colon or spaces")
+        raise HeaderError(f"{shown(name)} is not a header name: printable ASCII without a colon or spaces")
     if encode:
-        value = _encoded(value)
+        value = encoded(value)
     value = value.removesuffix(b"\r\n")
     if not _match_value(value):
         raise HeaderError(
-            f"the value of header {_shown(name)} has a NUL, CR or LF in it that does not fold the line"
+            f"the value of header {shown(name)} has a NUL, CR or LF in it that does not fold the line"
         )
     return b"%s: %s\r\n" % (name, value)
 
@@ -185,7 +180,8 @@ def without(data: bytes, unwanted: Callable[[Field], bool]) -> bytes:
     return b"".join(kept)
 
 
-def _encoded(value: bytes) -> bytes:
+def encoded(value: bytes) -> bytes:
+    """A value folded at spaces, and made of encoded words if it isn't ASCII. Raises HeaderError."""
     if b"\r" in value or b"\n" in value or b"\0" in value:
         raise HeaderError("a header value has a NUL, CR or LF in it")
     if value.isascii():
@@ -234,6 +230,7 @@ def _q_encoded(char: bytes) -> bytes:
     return b"".join(b"=%02X" % octet for octet in char)
 
 
-def _shown(name: bytes) -> str:
+def shown(name: bytes) -> str:
+    """Octets for an error message: quoted, printable, and not too many of them."""
     text = name.decode("utf-8", "backslashreplace")
     return repr(text if len(text) <= 60 else text[:57] + "...")

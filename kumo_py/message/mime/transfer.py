@@ -1,0 +1,52 @@
+"""Content-Transfer-Encoding: base64 and quoted-printable, both ways, in linear time (RFC 2045 §6)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from kumo_py.message.mime.errors import MimeError
+
+IDENTITY = ("7bit", "8bit", "binary")
+ENCODINGS = (*IDENTITY, "quoted-printable", "base64")
+
+# White space at the end of a line is not part of it (§6.7 rule 3). A run of it is looked at once.
+_sub_trailing = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)").sub
+_sub_lone_lf = re.compile(rb"(?<!\r)\n").sub
+
+
+def decode(data: bytes, encoding: str) -> bytes:
+    """The content of a body. Raises MimeError for base64 that is none; quoted-printable always decodes.
+
+    As in KumoMTA, lines of quoted-printable end with CRLF when decoded.
+    """
+    if encoding == "base64":
+        try:
+            return binascii.a2b_base64(data.translate(None, b" \t\r\n"), strict_mode=True)
+        except binascii.Error as err:
+            raise MimeError(f"parsing body: base64 decode: {err}") from None
+    if encoding == "quoted-printable":
+        return binascii.a2b_qp(_sub_lone_lf(b"\r\n", _sub_trailing(b"", data)))
+    return data
+
+
+def encode_base64(data: bytes) -> bytes:
+    """Lines of 76 columns, each with CRLF at its end; at least one."""
+    return base64.encodebytes(data).replace(b"\n", b"\r\n") or b"\r\n"
+
+
+def encode_text(data: bytes) -> tuple[bytes, str | None]:
+    """The body of a text, and its encoding if it needs one: whichever is shorter, quoted-printable if equal.
+
+    Line ends are CRLF; a CR or LF alone is encoded. The body ends with CRLF.
+    """
+    quoted = b"\r\n".join([binascii.b2a_qp(line, istext=False) for line in data.split(b"\r\n")])
+    quoted = quoted.replace(b"=\n", b"=\r\n")
+    if quoted == data:
+        body, encoding = quoted, None
+    elif len(quoted) <= (len(data) + 2) // 3 * 4 * 78 // 76:
+        body, encoding = quoted, "quoted-printable"
+    else:
+        body, encoding = encode_base64(data), "base64"
+    return body if body.endswith(b"\r\n") else body + b"\r\n", encoding
