@@ -100,6 +100,9 @@ class FakeSpool:
                 self.remove(msg)
             raise
 
+    async def load(self, msg: Message) -> None:
+        msg.load_data(self.stored[msg.id])
+
     def remove(self, msg: Message) -> None:
         self.stored.pop(msg.id, None)
         msg.data_saved = msg.meta_saved = msg.spooled = False

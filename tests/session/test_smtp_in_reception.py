@@ -36,6 +36,20 @@ def _nothing_left(node: Node) -> Any:
 
 
 # -- events ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("event", ["smtp_server_data", "smtp_server_message_received"])
+async def test_content_that_the_policy_shrank_comes_back(smtp_node: MakeNode, event: str) -> None:
+    async def shrink(msg: Message, *_: Any) -> None:
+        await node.spool.save(msg)
+        msg.shrink_data()
+
+    node = smtp_node({event: shrink})
+    assert (await node.connect().deliver(BODY, "a@b.test", "b@c.test")).startswith("250 OK")
+    for msg in node.queues.messages:
+        assert msg.data.startswith(b"X-KumoRef: ")
+        assert msg.data.endswith(BODY)
+        assert node.spool.stored[msg.id] == msg.data
+
+
 async def test_order_of_events(smtp_node: MakeNode) -> None:
     names = [
         "smtp_server_get_dynamic_parameters",
