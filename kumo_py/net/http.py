@@ -10,9 +10,9 @@ that a garbage collector may call it.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -149,7 +149,7 @@ class HttpPool:
     def _take(self, origin: tuple[bool, str, int]) -> _Connection | None:
         """An idle connection on which nothing has arrived; it is not the pool's any more."""
         self._expire()
-        for connection in reversed(self._idle):
+        for connection in reversed(list(self._idle)):
             if connection.origin == origin:
                 break
         else:
@@ -276,8 +276,6 @@ class _Connection:
             elif type(event) is h11.EndOfMessage:
                 assert response is not None
                 return HttpResponse(response.status_code, list(response.headers), b"".join(body), request.url)
-            elif type(event) is not h11.InformationalResponse or event.status_code == 101:
-                raise HttpError("the server switched to a protocol that it was not asked for")
 
 
 def _head(request: HttpRequest) -> h11.Request:
@@ -316,9 +314,10 @@ def _redirected(request: HttpRequest, response: HttpResponse) -> HttpRequest | N
 
 def _problem(err: BaseException) -> str:
     """What went wrong, of an error or of the several that one connection attempt per address gave."""
-    with suppress(AttributeError):
-        if err.strerror:  # type: ignore[attr-defined]
-            return str(err.strerror)  # type: ignore[attr-defined]
+    if isinstance(err, OSError) and err.errno is not None and err.errno > 0:
+        return os.strerror(err.errno)
+    if isinstance(err, OSError) and err.strerror:  # of a name that was not found
+        return err.strerror
     if isinstance(err.__cause__, BaseExceptionGroup):
         return _problem(err.__cause__.exceptions[0])
     return _problem(err.__cause__) if isinstance(err.__cause__, OSError) else str(err)

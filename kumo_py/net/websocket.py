@@ -70,6 +70,8 @@ class WebSocket:
         self._open = False
         self._transport.close()
 
+    __del__ = close
+
     async def shake_hands(self, url: Url) -> HttpResponse:
         """Raises OSError unless the server agrees (RFC 6455 §4.1)."""
         await self._send(Request(host=url.authority, target=url.target))
