@@ -389,6 +389,31 @@ class ListOf:
         return ctx.new_list([item.to_lua(ctx, one) for one in value])
 
 
+class TableOf:
+    """A table whose keys are text and whose values have one type; Python sees a dict."""
+
+    def __init__(self, item: LuaType) -> None:
+        self.item = item
+        self.name = f"table<string, {item.name}>"
+
+    def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> dict[str, Any]:
+        raw = remembered(ctx, raw)
+        if type(raw) is not LuaTable or ctx.inspect(raw) not in (None, b"array"):
+            raise ValueError(f"must be a table, got {shown(raw)}")
+        items = {}
+        for key, item in raw.items():
+            text = _key(key)
+            try:
+                items[text] = self.item.from_lua(ctx, item, what)
+            except ValueError as err:
+                raise ValueError(f"['{text}'] {err}") from None
+        return items
+
+    def to_lua(self, ctx: LuaContext, value: dict[str, Any]) -> LuaValue:
+        item = self.item
+        return ctx.new_table({key.encode(): item.to_lua(ctx, one) for key, one in value.items()})
+
+
 class OneOrList:
     """One item or a list of them; Python sees a list."""
 
