@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from kumo_py.auth.canonical import Fields
 from kumo_py.auth.errors import Invalid, Unavailable
-from kumo_py.auth.result import AuthenticationResult
 from kumo_py.auth.signature import DkimSignature
 from kumo_py.auth.tags import TagList
+from kumo_py.message.authentication_results import AuthenticationResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

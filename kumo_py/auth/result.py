@@ -1,15 +1,7 @@
-"""The outcome of one method of authentication (RFC 8601 §2.2, `resinfo`)."""
+"""The outcome of one method of authentication: its old place; use kumo_py.message.authentication_results."""
 
 from __future__ import annotations
 
-import msgspec
+from kumo_py.message.authentication_results import AuthenticationResult
 
-
-class AuthenticationResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Method, its result, and properties such as `header.d`; KumoMTA's `authenticationresult`."""
-
-    method: str
-    method_version: int | None = None
-    result: str
-    reason: str | None = None
-    props: dict[str, str] = {}
+__all__ = ("AuthenticationResult",)
