@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from kumo_py.core.options import OptionError
+import msgspec
+
+from kumo_py.core.options import OptionError, to_builtins
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.message.message import NotLoaded
+from kumo_py.policy.configured import Configured
 from kumo_py.policy.types import LuaValue, Values
 from kumo_py.spool.errors import SpoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from kumo_py.policy.context import LuaContext
-    from kumo_py.policy.registry import Function
+    from kumo_py.policy.registry import Function, Implementation
 
 Answer: TypeAlias = tuple[LuaValue, ...]
 _NOTHING: Answer = (True,)
@@ -27,6 +30,8 @@ def bind(ctx: LuaContext, function: Function) -> Callable[..., Answer]:
     """What Lua calls for a function or a method that need not wait."""
     call, label = function.call, function.label
     assert call is not None
+    if function.configures:
+        call = _configuring(ctx, function, call)
     done = _answer(ctx, function)
     arguments = _Arguments(ctx, function)
 
@@ -84,11 +89,34 @@ def bind_async(ctx: LuaContext, function: Function) -> Callable[..., Awaitable[A
                 raise ValueError(
                     "belongs in the init event: the top level of the policy runs again and again"
                 )
-            return done(await call(ctx, *arguments.read(raw)))
+            values = arguments.read(raw)
+            if function.configures:
+                _remember(ctx, function, values)
+                if ctx.env.validating:
+                    return _NOTHING
+            elif function.needs_content and not values[0].data_loaded:
+                await ctx.env.host.load_message(values[0])
+            return done(await call(ctx, *values))
         except Exception as err:
             return arguments.failure(err, raw)
 
     return bound
+
+
+def _configuring(ctx: LuaContext, function: Function, call: Implementation) -> Implementation:
+    def configure(_: LuaContext, *values: LuaValue) -> None:
+        _remember(ctx, function, values)
+        if not ctx.env.validating:
+            call(ctx, *values)
+
+    return configure
+
+
+def _remember(ctx: LuaContext, function: Function, values: Iterable[LuaValue]) -> None:
+    """What a policy's `pre_init` and `init` asked for."""
+    if ctx.event in ("pre_init", "init"):
+        given = [to_builtins(one) if isinstance(one, msgspec.Struct) else one for one in values]
+        ctx.env.configured.append(Configured(function.label, given))
 
 
 def _answer(ctx: LuaContext, function: Function) -> Callable[[LuaValue], Answer]:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from kumo_py.message.connection import ConnectionMeta
+    from kumo_py.policy.configured import Configured
     from kumo_py.policy.host import Host
     from kumo_py.policy.registry import Registry
     from kumo_py.policy.runtime import LuaPolicy
@@ -66,10 +67,10 @@ _OF_THE_RUNTIME = (
     "_continue",
     "_entry",
     "_handled",
-    "_collect",
     "_handler_place",
     "_restore",
     "_start",
+    "collect",
     "inspect",
     "lua",
     "new_address",
@@ -113,6 +114,17 @@ class PoolLimits:
     max_uses: int = 1024
     max_spare: int = 8192
     """Idle contexts."""
+    gc_on_put: int = 0
+    """Per cent of events after which Lua collects all its garbage."""
+
+
+@dataclass(slots=True)
+class ContextCounts:
+    """Contexts of a node: made since it started, those that live, and of these the idle ones."""
+
+    made: int = 0
+    alive: int = 0
+    idle: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +137,9 @@ class Environment:
     limits: Limits
     pool_limits: PoolLimits
     validating: bool
+    configured: list[Configured] = field(default_factory=list)
+    """What `pre_init` and `init` asked of the node."""
+    contexts: ContextCounts = field(default_factory=ContextCounts)
     _states: dict[type, object] = field(default_factory=dict)
 
     def state(self, kind: type[_S]) -> _S:
@@ -171,6 +186,8 @@ class LuaContext:
         self.created = created
         self.uses = 0
         self.usable = True
+        env.contexts.made += 1
+        env.contexts.alive += 1
         self.event: str | None = None
         """What runs now; None while the policy file loads."""
         self.events: frozenset[str] = frozenset()
@@ -228,7 +245,7 @@ class LuaContext:
         self.new_address, self.new_address_header = export[b"address"], export[b"address_header"]
         self.new_config, self.new_time_delta = export[b"config"], export[b"time_delta"]
         self.new_object = export[b"object"]
-        self._restore, self._collect = export[b"restore"], export[b"collect"]
+        self._restore, self.collect = export[b"restore"], export[b"collect"]
         if env.validating:
             lua.globals()[b"_VALIDATING_CONFIG"] = True
 
@@ -257,6 +274,8 @@ class LuaContext:
 
     def close(self) -> None:
         """Free the runtime; the context must not be used any more."""
+        if self.lua is not None:
+            self.env.contexts.alive -= 1
         self.usable = False
         self._plans.clear()
         for name in _OF_THE_RUNTIME:
@@ -414,7 +433,7 @@ class LuaContext:
         self._held += size
         if self._held > HELD_MAX:
             self._held = 0
-            self._collect()
+            self.collect()
 
     def new_table(self, items: dict[LuaValue, LuaValue]) -> LuaValue:
         return self.lua.table_from(items)

@@ -72,6 +72,9 @@ class Function:
     """A message's content is loaded first if it is in the spool only."""
     only_in_events: bool = False
     """Of functions that wait: refused at the top level of the policy, which runs again for every context."""
+    configures: bool = False
+    """Of functions that set the node up once: what `init` gives them is remembered, and compared on a reload; nothing
+    is done while a policy is validated."""
     this: ObjectLuaType | None = None
     """Of what belongs to a kind: the type of its objects, which `call` gets after the context."""
     role: Role = "function"
@@ -127,6 +130,7 @@ class Owner:
         since: str = "-",
         needs_content: bool = False,
         only_in_events: bool = False,
+        configures: bool = False,
         serves: str | None = None,
     ) -> Callable[[Implementation], Implementation]:
         """Declare the decorated function; a coroutine function becomes one that the policy waits for."""
@@ -137,6 +141,7 @@ class Owner:
             since,
             needs_content=needs_content,
             only_in_events=only_in_events,
+            configures=configures,
             serves=serves,
         )
 
@@ -155,6 +160,7 @@ class Owner:
         *,
         needs_content: bool = False,
         only_in_events: bool = False,
+        configures: bool = False,
         role: Role = "function",
         serves: str | None = None,
     ) -> Callable[[Implementation], Implementation]:
@@ -173,6 +179,7 @@ class Owner:
                     waits,
                     needs_content,
                     only_in_events,
+                    configures,
                     self.this,
                     role,
                     serves,

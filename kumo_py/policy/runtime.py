@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from kumo_py.core.policy import PolicyError, no_constructor
 from kumo_py.message.message import Message
 from kumo_py.policy.binding import problem
 from kumo_py.policy.constructed import LuaObject
-from kumo_py.policy.context import Environment, Limits, PoolLimits
+from kumo_py.policy.context import ContextCounts, Environment, Limits, PoolLimits
+from kumo_py.policy.event_times import EventTimes
 from kumo_py.policy.pool import ContextPool
 from kumo_py.policy.source import PolicySource
 from kumo_py.policy.surface import build_registry
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
     from pathlib import Path
 
+    from kumo_py.policy.configured import Configured
     from kumo_py.policy.context import LuaContext
     from kumo_py.policy.host import Host
     from kumo_py.policy.types import LuaValue
@@ -50,15 +53,19 @@ class LuaPolicy:
         """`clock` gives seconds that never go back: the age of contexts is counted by it."""
         self.path = path
         self.epoch = 0
-        """How often a policy was loaded; it grows with each successful `reload`."""
+        """How often a policy was loaded; it grows with each successful `load`."""
+        self.times = EventTimes()
         self._clock = clock
         self._env = Environment(build_registry(), host, self, limits or Limits(), PoolLimits(), validating)
         self._pool: ContextPool
         self._events: frozenset[str] = frozenset()
 
-    async def load(self) -> None:
-        """Read the policy file and run it in a first context. Raises PolicyError; then nothing has changed."""
-        pool = ContextPool(self._env, PolicySource.read(self.path), self._clock)
+    async def load(self, source: PolicySource | None = None) -> None:
+        """Run a source, or the policy file as it is now, in a first context; from then on it is the policy.
+
+        Raises PolicyError; then nothing has changed.
+        """
+        pool = ContextPool(self._env, source or PolicySource.read(self.path), self._clock)
         ctx = await pool.make()
         old = self._pool if self.epoch else None
         self._pool, self._events = pool, ctx.events
@@ -68,6 +75,20 @@ class LuaPolicy:
             old.close()
 
     reload = load
+
+    @property
+    def source(self) -> PolicySource:
+        return self._pool.source
+
+    @property
+    def configured(self) -> list[Configured]:
+        """What `pre_init` and `init` asked of the node."""
+        return self._env.configured
+
+    @property
+    def contexts(self) -> ContextCounts:
+        """How many there were and are."""
+        return self._env.contexts
 
     def handles(self, event: str) -> bool:
         return event in self._events
@@ -82,7 +103,8 @@ class LuaPolicy:
         pool = self._pool
         ctx = pool.take()
         if ctx is None:
-            ctx = await pool.make()
+            ctx = await pool.make_or_reuse()
+        began = self._began(event)
         try:
             if args and type(first := args[0]) is Message and not first.meta_loaded:
                 await self._load(event, first)
@@ -92,7 +114,7 @@ class LuaPolicy:
             ctx.nothing(event)
             return None
         finally:
-            pool.put(ctx)
+            self._over(pool, ctx, event, began)
 
     def start(self, event: str, *args: LuaValue) -> Awaitable[LuaValue] | None:
         """See core.policy.Policy."""
@@ -102,33 +124,48 @@ class LuaPolicy:
         ctx = pool.take()
         if ctx is None:
             return _Rest(self.ask, event, *args)
+        began = self._began(event)
         outcome: LuaValue = None
         try:
             outcome = ctx.begin(event, args)
             if outcome is not None:
-                return _Rest(self._finish, pool, ctx, event, outcome)
+                return _Rest(self._finish, pool, ctx, event, outcome, began)
             ctx.nothing(event)
             return None
         finally:
             if outcome is None:
-                pool.put(ctx)
+                self._over(pool, ctx, event, began)
 
-    async def _finish(self, pool: ContextPool, ctx: LuaContext, event: str, outcome: LuaValue) -> LuaValue:
+    async def _finish(
+        self, pool: ContextPool, ctx: LuaContext, event: str, outcome: LuaValue, began: float
+    ) -> LuaValue:
         try:
             return await ctx.finish(event, outcome)
         finally:
-            pool.put(ctx)
+            self._over(pool, ctx, event, began)
+
+    def _began(self, event: str) -> float:
+        self.times[event].started += 1
+        return perf_counter()
+
+    def _over(self, pool: ContextPool, ctx: LuaContext, event: str, began: float) -> None:
+        pool.put(ctx)
+        self.times[event].add(perf_counter() - began)
 
     async def construct(self, event: str, *args: LuaValue) -> LuaObject:
         """See core.policy.Policy."""
         if event not in self._events:
             raise PolicyError(no_constructor(event))
-        ctx = self._pool.take() or await self._pool.make()
+        pool = self._pool
+        ctx = pool.take() or await pool.make_or_reuse()
+        began = self._began(event)
         try:
             made = await ctx.construct(event, args)
         except BaseException:
             ctx.close()
             raise
+        finally:
+            self.times[event].add(perf_counter() - began)
         ctx.rest()
         return LuaObject(event, ctx, made)
 
