@@ -11,6 +11,7 @@ class InsertReason(enum.Enum):
     RECEIVED = "Received"
     ENUMERATED = "Enumerated"
     SCHEDULED_FOR_LATER = "ScheduledForLater"
+    READY_QUEUE_SUSPENDED = "ReadyQueueWasSuspended"
     MESSAGE_RATE_THROTTLE = "MessageRateThrottle"
     THROTTLED_BY_EVENT = "ThrottledByThrottleInsertReadyQueue"
     READY_QUEUE_FULL = "ReadyQueueWasFull"

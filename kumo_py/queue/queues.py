@@ -26,6 +26,7 @@ from kumo_py.logs import LogContext, RecordType
 from kumo_py.message.queue_name import QueueName
 from kumo_py.proto.reply import EnhancedCode, Response
 from kumo_py.queue import retry
+from kumo_py.queue.admin import AdminRules
 from kumo_py.queue.config import UNSPECIFIED_POOL, QueueConfig
 from kumo_py.queue.context import Context, InsertReason, add, describe
 from kumo_py.queue.egress import SourceSelector
@@ -34,6 +35,7 @@ from kumo_py.queue.path_limits import LEASE_DURATION, PathLimits
 from kumo_py.queue.placement import NotPlaced, Placement, ReadyQueueFull
 from kumo_py.queue.ready import ReadyQueue
 from kumo_py.queue.scheduled import NULL_QUEUE, ScheduledQueue
+from kumo_py.queue.sweep import Sweep
 from kumo_py.spool import SpoolError
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ class Queues:
         throttles: Throttles,
         leases: Leases,
         wall: Callable[[], float],
+        admin: AdminRules | None = None,
         random: Random | None = None,
         body_budget: int = 512 << 20,
     ) -> None:
@@ -97,6 +100,8 @@ class Queues:
         self.wheel: TimerWheel[Message] = TimerWheel(_TICK, wall())
         self.stopping = False
         self.maildir = MaildirDelivery(self)
+        self.admin = admin or AdminRules(trio.current_time, wall)
+        self.sweep = Sweep(self, self.admin)
         self._failed: dict[str, tuple[float, Exception]] = {}
         self._unconfigured: dict[str, ScheduledQueue] = {}
         self._unread = _placeholder("")
@@ -127,6 +132,10 @@ class Queues:
         self._work.cancel()
         for queue in self.ready.values():
             queue.close_idle(trio.current_time(), all_of_them=True)
+
+    @property
+    def running(self) -> bool:
+        return self._nursery is not None and not self.stopping
 
     def spawn(self, run: Callable[[_A], Awaitable[None]], arg: _A) -> None:
         assert self._nursery is not None, "Queues.serve is not running"
@@ -201,6 +210,7 @@ class Queues:
                 self._reap(now)
 
     def _reap(self, now: float) -> None:
+        self.admin.forget_expired()
         for name in [name for name, queue in self.ready.items() if queue.reapable(now)]:
             del self.ready[name]
         for name in [name for name, queue in self.scheduled.items() if queue.reapable(now)]:
@@ -279,6 +289,8 @@ class Queues:
     ) -> None:
         """Take a message over: it waits until it is due, or goes to a ready queue now."""
         queue.last_change = trio.current_time()
+        if self.admin.bounces and await self.sweep.bounces(msg, queue):
+            return
         if msg.due > self.wall():
             await self._delay(msg, queue, context)
         else:
@@ -319,6 +331,8 @@ class Queues:
         if self.stopping:
             await self._save(msg)  # for the next start
             return
+        if self.admin and await self.sweep.stops(msg, queue):
+            return
         throttled = await self._throttle(msg, queue)
         if throttled is not None:
             response, reason, delay = throttled
@@ -327,8 +341,11 @@ class Queues:
         if queue.config.protocol.maildir_path is not None:
             await self.maildir.deliver(msg, queue, context)
             return
+        rules = self.admin.generation
         try:
             await self.placement.place(msg, queue)
+            if rules != self.admin.generation:  # one came while the message was on its way
+                self.sweep.start()
         except ReadyQueueFull:
             self.delay_by(msg, self.random.random() * FULL_DELAY)
             await self._delay(msg, queue, add(context, InsertReason.READY_QUEUE_FULL))

@@ -20,6 +20,8 @@ import trio
 from kumo_py.limits.lease import Denied
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from kumo_py.dns import MailExchanger
     from kumo_py.limits.lease import Lease
     from kumo_py.message.message import Message
@@ -154,6 +156,17 @@ class ReadyQueue:
         """Return a message that was taken but not tried; it goes first."""
         self.messages.appendleft(msg)
         self._owner.hold(msg)
+        if self._owner.admin:
+            self._owner.sweep.start(self)
+
+    def withdraw(self, messages: Container[Message]) -> list[Message]:
+        """Take out those of the messages that are still here; the caller owns them now."""
+        taken = [msg for msg in self.messages if msg in messages]
+        if taken:
+            self.messages = deque(msg for msg in self.messages if msg not in messages)
+            for msg in taken:
+                self._owner.release(msg)
+        return taken
 
     def take_all(self) -> list[Message]:
         taken = list(self.messages)
@@ -164,6 +177,11 @@ class ReadyQueue:
 
     # -- dispatchers -------------------------------------------------------------------------------
     @property
+    def _suspended(self) -> bool:
+        rules = self._owner.admin.ready
+        return self.name in rules and self._owner.admin.ready_suspended(self.name)
+
+    @property
     def stopping(self) -> bool:
         return self._owner.stopping
 
@@ -172,7 +190,7 @@ class ReadyQueue:
 
         That is after `idle_timeout`, or when the node stops.
         """
-        if self._owner.stopping:
+        if self._owner.stopping or self._suspended:
             return False
         if self.messages:
             return True
@@ -211,7 +229,7 @@ class ReadyQueue:
     def connect_more(self) -> None:
         """Start as many dispatchers as the length asks for and the limits allow."""
         owner = self._owner
-        if owner.stopping or trio.current_time() < self._retry_at:
+        if owner.stopping or trio.current_time() < self._retry_at or self._suspended:
             return
         while self._wants_connection():
             lease = owner.limits.lease_connection(self)

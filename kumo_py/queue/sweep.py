@@ -1,0 +1,179 @@
+"""What an operator's rules do to messages.
+
+A message meets the rules when it is inserted and when it is promoted; a new rule makes a sweep through the ready
+queues, so that what was promoted before it is met too. Thereafter nothing that a rule matches can be sent. A
+message in a dispatcher's hand is not taken away from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from kumo_py.core.policy import PolicyError, Rejection
+from kumo_py.logs import LogContext, RecordType
+from kumo_py.message.queue_name import QueueName
+from kumo_py.proto.reply import EnhancedCode, Response
+from kumo_py.queue.admin import BounceRule
+from kumo_py.queue.context import InsertReason
+from kumo_py.queue.scheduled import ScheduledQueue
+from kumo_py.spool import SpoolError
+
+if TYPE_CHECKING:
+    from kumo_py.message.message import Message
+    from kumo_py.queue.admin import AdminRules, Rule
+    from kumo_py.queue.queues import Queues
+    from kumo_py.queue.ready import ReadyQueue
+
+log = structlog.get_logger("kumo_py.queue.sweep")
+
+_SLICE = 64
+"""Messages handled in one go before other tasks get a turn."""
+
+
+class Sweep:
+    """See the module. One per node."""
+
+    def __init__(self, queues: Queues, rules: AdminRules) -> None:
+        self._queues = queues
+        self._rules = rules
+        rules.on_change = self.start
+
+    # -- on the way ----------------------------------------------------------------------------------
+    async def bounces(self, msg: Message, queue: ScheduledQueue) -> bool:
+        """Whether the message has bounced by a rule. Raises KeyError or SpoolError."""
+        rule = self._rules.bounce_of(queue.name, queue.components)
+        if rule is None:
+            return False
+        await self._bounce(msg, queue.name, rule)
+        return True
+
+    async def stops(self, msg: Message, queue: ScheduledQueue) -> bool:
+        """Whether the message has bounced, or was sent back because its queue is suspended.
+
+        Raises KeyError or SpoolError.
+        """
+        if await self.bounces(msg, queue):
+            return True
+        rule = self._rules.suspension_of(queue.name, queue.components)
+        if rule is None:
+            return False
+        await self._send_back(msg, rule, queue.name)
+        return True
+
+    async def _bounce(self, msg: Message, name: str, rule: BounceRule) -> None:
+        if not rule.suppress_logging:
+            await self._queues.spool.load_meta(msg)
+            text = f"Administrator bounced with reason: {rule.reason}"
+            response = Response(551, EnhancedCode(5, 7, 1), text)
+            await self._queues.log.record(RecordType.AdminBounce, msg, response, LogContext(site="localhost"))
+        rule.bounced[name] += 1
+        self._queues.forget(msg)
+
+    async def _send_back(self, msg: Message, rule: Rule, site: str) -> None:
+        await self._queues.spool.load_meta(msg)
+        text = f"KumoMTA internal: scheduled queue is suspended: {rule.reason}"
+        response = Response(451, EnhancedCode(4, 4, 4), text)
+        await self._queues.log.record(RecordType.TransientFailure, msg, response, LogContext(site=site))
+        await self._queues.requeue(msg, response, (InsertReason.LOGGED_TRANSIENT_FAILURE,))
+
+    # -- what lies in ready queues -------------------------------------------------------------------
+    def start(self, *ready: ReadyQueue) -> None:
+        """Apply the rules to what these ready queues hold, or all of them, in a task of its own."""
+        if self._queues.running:
+            self._queues.spawn(self._ready_queues, ready or tuple(self._queues.ready.values()))
+
+    async def _ready_queues(self, several: tuple[ReadyQueue, ...]) -> None:
+        try:
+            for ready in several:
+                if self._rules.ready_suspended(ready.name):
+                    await self._empty(ready)
+                else:
+                    await self._sift(ready)
+        except Exception:
+            # A bug here must not stop the node; what was in hand is still in the spool.
+            log.exception("an operator's rules could not be applied to ready queues")
+
+    async def _empty(self, ready: ReadyQueue) -> None:
+        """Send everything of a suspended ready queue back to where it came from."""
+        ready.close_idle(trio.current_time(), all_of_them=True)
+        for count, msg in enumerate(ready.take_all(), 1):
+            await self._reinsert(msg)
+            if count % _SLICE == 0:
+                await trio.lowlevel.checkpoint()
+
+    async def _sift(self, ready: ReadyQueue) -> None:
+        """Take out of a ready queue what some rule matches."""
+        messages = list(ready.messages)
+        for start in range(0, len(messages), _SLICE):
+            slice_ = messages[start : start + _SLICE]
+            without_meta = [msg for msg in slice_ if not msg.meta_loaded]
+            for msg in without_meta:
+                with contextlib.suppress(
+                    KeyError, SpoolError
+                ):  # whoever sends it finds out, and deals with it
+                    await self._queues.spool.load_meta(msg)
+            rules = {msg: rule for msg in slice_ if (rule := self._rule_for(msg)) is not None}
+            withdrawn = ready.withdraw(rules)
+            held = set(ready.messages)
+            for msg in without_meta:
+                if msg in held and msg.meta_loaded and msg.meta_saved:
+                    msg.shrink_meta()
+            for msg in withdrawn:
+                rule = rules[msg]
+                if isinstance(rule, BounceRule):
+                    await self._bounce(msg, msg.queue_name, rule)
+                else:
+                    await self._send_back(msg, rule, ready.name)
+            await trio.lowlevel.checkpoint()
+
+    def _rule_for(self, msg: Message) -> Rule | None:
+        if not msg.meta_loaded:
+            return None
+        try:
+            name = msg.queue_name
+        except ValueError:
+            return None
+        parts = QueueName.parse(name)
+        return self._rules.bounce_of(name, parts) or self._rules.suspension_of(name, parts)
+
+    async def _reinsert(self, msg: Message) -> None:
+        queues = self._queues
+        try:
+            await queues.spool.load_meta(msg)
+            name = msg.queue_name
+        except (KeyError, SpoolError, ValueError) as err:
+            await queues.unreadable(msg, err, LogContext())
+            return
+        try:
+            queue = await queues.resolve(name)
+        except (PolicyError, Rejection):
+            await queues.hold_back(msg, name)
+        else:
+            await queues.insert_or_wait(msg, queue, (InsertReason.READY_QUEUE_SUSPENDED,))
+
+    # -- what waits ----------------------------------------------------------------------------------
+    async def delayed(self, rule: BounceRule) -> None:
+        """Bounce what waits for its time, without waiting for it: KumoMTA does so over HTTP, not from Lua."""
+        queues = self._queues
+        matches: dict[str, bool] = {}
+        for count, msg in enumerate(list(queues.wheel), 1):
+            if queues.stopping:
+                return
+            queue = msg.queue
+            if isinstance(queue, ScheduledQueue) and queue.name:
+                found = matches.get(queue.name)
+                if found is None:
+                    found = matches[queue.name] = rule.criteria.match(queue.name, queue.components)
+                if found:
+                    msg.queue = None
+                    queue.delayed -= 1
+                    try:
+                        await self._bounce(msg, queue.name, rule)
+                    except (KeyError, SpoolError) as err:
+                        await queues.unreadable(msg, err, LogContext())
+            if count % _SLICE == 0:
+                await trio.lowlevel.checkpoint()
