@@ -118,7 +118,7 @@ async def test_addresses(policy: MakePolicy) -> None:
         ["192.0.2.7"],
         ["::1"],
     ]
-    with pytest.raises(PolicyError, match="'strategy' must be one of .*; did you mean 'Ipv4Only'"):
+    with pytest.raises(PolicyError, match=r"'strategy' must be one of .*; did you mean 'Ipv4Only'"):
         await run(policy, "return kumo.dns.lookup_addr('mx1.example.com', nil, 'ipv4only')")
 
 
@@ -128,7 +128,7 @@ async def test_names_of_an_address(policy: MakePolicy) -> None:
         "local p = kumo.dns.lookup_ptr; return { p '192.0.2.1', p '2001:db8::1', p '192.0.2.9', p '198.51.100.1' }",
     )
     assert result == [["mx1.example.com."], ["mx1.example.com."], [], []]
-    with pytest.raises(PolicyError, match="lookup_ptr: 'mx1' is not an IP address such as 192.0.2.1"):
+    with pytest.raises(PolicyError, match=r"lookup_ptr: 'mx1' is not an IP address such as 192.0.2.1"):
         await run(policy, "kumo.dns.lookup_ptr 'mx1'")
 
 
@@ -195,7 +195,7 @@ async def test_a_resolver_that_is_not_defined(policy: MakePolicy) -> None:
     ):
         await run(policy, "kumo.dns.lookup_txt('a.example', 'block-list')", define)
     with pytest.raises(
-        PolicyError, match="resolver x is not defined; define it with kumo.dns.define_resolver"
+        PolicyError, match=r"resolver x is not defined; define it with kumo.dns.define_resolver"
     ):
         await run(policy, "kumo.dns.lookup_ptr('192.0.2.1', 'x')", define)
 
@@ -217,7 +217,7 @@ async def test_answers_from_zones(policy: MakePolicy, configure: str) -> None:
 
 
 async def test_a_name_may_be_made_to_fail(policy: MakePolicy) -> None:
-    with pytest.raises(PolicyError, match="TXT lookup for example.com failed: SERVFAIL"):
+    with pytest.raises(PolicyError, match=r"TXT lookup for example.com failed: SERVFAIL"):
         await run(
             policy,
             "kumo.dns.lookup_txt 'example.com'",
@@ -348,7 +348,7 @@ async def test_an_enforced_policy_that_permits_nothing(policy: MakePolicy) -> No
     impossible = MTA_STS.replace("MODE", "enforce").replace("*.example.com", "mx.other.example")
     with pytest.raises(
         PolicyError,
-        match="the MTA-STS enforce policy of example.com permits none of its MX hosts mx1.example.com, .* "
+        match=r"the MTA-STS enforce policy of example.com permits none of its MX hosts mx1.example.com, .* "
         "it permits mx.other.example",
     ):
         await run(policy, "kumo.dns.lookup_mx 'example.com'", impossible)
