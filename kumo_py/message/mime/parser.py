@@ -11,10 +11,8 @@ from typing import NamedTuple
 from kumo_py.message.cfws import octets_of
 from kumo_py.message.mime.errors import MimeError
 from kumo_py.message.mime.header import MAX_HEADERS, parse_block
-from kumo_py.message.mime.part import Part, Written
+from kumo_py.message.mime.part import MAX_PARTS, Part, Written
 
-MAX_PARTS = 5_000
-"""More of them in a message are an error."""
 MAX_DEPTH = 50
 """Parts nested deeper are an error."""
 

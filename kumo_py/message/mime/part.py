@@ -6,6 +6,7 @@ before a boundary belong to the part above it, as in KumoMTA. Nothing here recur
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kumo_py.message.cfws import octets_of
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from kumo_py.message.mime_params import MimeParameters
 
 T = TypeVar("T")
+
+MAX_PARTS = 5_000
+"""More of them in a message are an error."""
 
 _NONE = Conformance(0)
 _MIME_HEADERS: tuple[tuple[bytes, HeaderKind[Any]], ...] = (
@@ -101,6 +105,26 @@ class Part:
         """What the parser found in the body."""
         self.parts = parts
         self._written = self._written._replace(parts=tuple(parts), body_end=preamble_end, close=close)
+
+    def copy(self) -> Part:
+        """The same part and all below it, to be changed or put elsewhere on its own.
+
+        Raises MimeError if there are more than MAX_PARTS.
+        """
+        copies: dict[int, Part] = {}
+        for part in reversed(list(islice(self.walk(), MAX_PARTS + 1))):
+            twin = Part.__new__(Part)
+            twin.headers = HeaderMap(part.headers.items)
+            twin.parts = [copies.get(id(one)) or one for one in part.parts]
+            twin._written = part._written._replace(
+                parts=tuple(copies.get(id(one), one) for one in part._written.parts)
+            )
+            twin._conformance = part._conformance
+            twin._is_message = part._is_message
+            copies[id(part)] = twin
+        if len(copies) > MAX_PARTS:
+            raise MimeError(f"a message must not have more than {MAX_PARTS} parts")
+        return copies[id(self)]
 
     def walk(self) -> Iterator[Part]:
         """The part and all below it, each before what it contains."""
@@ -292,10 +316,12 @@ class Part:
 def _new_content(content_type: str | None, value: str | bytes) -> tuple[HeaderMap, bytes]:
     if isinstance(value, bytes):
         try:
-            value = value.decode()
+            text = value.decode()
         except UnicodeDecodeError:
             return octets_content(content_type or "application/octet-stream", value)
-    return text_content(content_type or "text/plain", value)
+    else:
+        text = value
+    return text_content(content_type or "text/plain", text)
 
 
 class _Line(NamedTuple):
