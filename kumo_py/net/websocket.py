@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 import trio
 from wsproto import ConnectionType, WSConnection
@@ -46,6 +47,7 @@ class WebSocket:
         self._parts: list[bytes] = []
         self._size = 0
         self._open = True
+        finalize(self, transport.close)
 
     async def receive(self) -> bytes | None:
         """The next message; None once the connection is closed. Raises OSError. A cancelled wait loses nothing."""
@@ -69,8 +71,6 @@ class WebSocket:
         """Close now."""
         self._open = False
         self._transport.close()
-
-    __del__ = close
 
     async def shake_hands(self, url: Url) -> HttpResponse:
         """Raises OSError unless the server agrees (RFC 6455 §4.1)."""

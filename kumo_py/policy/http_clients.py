@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ssl
 from typing import TYPE_CHECKING
+from weakref import finalize
 
 import msgspec
 import trio
@@ -67,18 +68,17 @@ class HttpClient:
     """A policy's handle on a pool."""
 
     def __init__(self, pools: HttpPools, options: ClientOptions) -> None:
-        self._pools = pools
         self.options = options
         self.pool = pools.join(options)
-        self.is_open = True
+        self._leave = finalize(self, pools.leave, options)
+
+    @property
+    def is_open(self) -> bool:
+        return self._leave.alive
 
     def close(self) -> None:
         """Requests that were made before can still be sent."""
-        if self.is_open:
-            self.is_open = False
-            self._pools.leave(self.options)
-
-    __del__ = close
+        self._leave()
 
 
 class HttpPools:

@@ -135,7 +135,6 @@ request = Kind("http_request", Request)
 response = Kind("http_response", HttpResponse)
 header_map = Kind("http_headers", HeaderMap)
 stream = Kind("websocket", WebSocket)
-KINDS = [client, request, response, header_map, stream]
 
 _URL = Param("url", TEXT)
 _TEXTS = _MapOf(TEXT)
