@@ -152,12 +152,13 @@ class ReadyQueue:
         self._owner.release(msg)
         return msg
 
-    def put_back(self, msg: Message) -> None:
-        """Return a message that was taken but not tried; it goes first."""
+    def put_back(self, msg: Message, *, sifted: bool = False) -> None:
+        """Return a message that was taken but not tried; it goes first, unless an operator's rule matches it."""
+        if not sifted and self._owner.admin and self._owner.running:
+            self._owner.spawn(self._owner.sweep.returned, (self, msg))
+            return
         self.messages.appendleft(msg)
         self._owner.hold(msg)
-        if self._owner.admin:
-            self._owner.sweep.start(self)
 
     def withdraw(self, messages: Container[Message]) -> list[Message]:
         """Take out those of the messages that are still here; the caller owns them now."""

@@ -81,12 +81,12 @@ class Sweep:
         await self._queues.requeue(msg, response, (InsertReason.LOGGED_TRANSIENT_FAILURE,))
 
     # -- what lies in ready queues -------------------------------------------------------------------
-    def start(self, *ready: ReadyQueue) -> None:
-        """Apply the rules to what these ready queues hold, or all of them, in a task of its own."""
+    def start(self) -> None:
+        """Apply the rules to what ready queues hold, in a task of its own."""
         if self._queues.running:
-            self._queues.spawn(self._ready_queues, ready or tuple(self._queues.ready.values()))
+            self._queues.spawn(self._ready_queues, list(self._queues.ready.values()))
 
-    async def _ready_queues(self, several: tuple[ReadyQueue, ...]) -> None:
+    async def _ready_queues(self, several: list[ReadyQueue]) -> None:
         try:
             for ready in several:
                 if self._rules.ready_suspended(ready.name):
@@ -112,10 +112,7 @@ class Sweep:
             slice_ = messages[start : start + _SLICE]
             without_meta = [msg for msg in slice_ if not msg.meta_loaded]
             for msg in without_meta:
-                with contextlib.suppress(
-                    KeyError, SpoolError
-                ):  # whoever sends it finds out, and deals with it
-                    await self._queues.spool.load_meta(msg)
+                await self._load_meta(msg)
             rules = {msg: rule for msg in slice_ if (rule := self._rule_for(msg)) is not None}
             withdrawn = ready.withdraw(rules)
             held = set(ready.messages)
@@ -123,12 +120,36 @@ class Sweep:
                 if msg in held and msg.meta_loaded and msg.meta_saved:
                     msg.shrink_meta()
             for msg in withdrawn:
-                rule = rules[msg]
-                if isinstance(rule, BounceRule):
-                    await self._bounce(msg, msg.queue_name, rule)
-                else:
-                    await self._send_back(msg, rule, ready.name)
+                await self._apply(rules[msg], msg, ready)
             await trio.lowlevel.checkpoint()
+
+    async def returned(self, given: tuple[ReadyQueue, Message]) -> None:
+        """Apply the rules to a message that a dispatcher gives back; it goes to its ready queue if there are none."""
+        ready, msg = given
+        try:
+            if self._rules.ready_suspended(ready.name):
+                await self._reinsert(msg)
+                return
+            await self._load_meta(msg)
+            rule = self._rule_for(msg)
+            if rule is not None:
+                await self._apply(rule, msg, ready)
+                return
+            ready.put_back(msg, sifted=True)
+            ready.connect_more()
+        except Exception:
+            log.exception("an operator's rules could not be applied to a message", id=msg.id.hex())
+
+    async def _apply(self, rule: Rule, msg: Message, ready: ReadyQueue) -> None:
+        if isinstance(rule, BounceRule):
+            await self._bounce(msg, msg.queue_name, rule)
+        else:
+            await self._send_back(msg, rule, ready.name)
+
+    async def _load_meta(self, msg: Message) -> None:
+        """As far as that is possible: else whoever comes to send it finds out, and deals with it."""
+        with contextlib.suppress(KeyError, SpoolError):
+            await self._queues.spool.load_meta(msg)
 
     def _rule_for(self, msg: Message) -> Rule | None:
         if not msg.meta_loaded:

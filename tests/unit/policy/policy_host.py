@@ -9,6 +9,7 @@ import trio
 from kumo_py.core.spool_id import SpoolIdSource
 from kumo_py.core.templates import Templates
 from kumo_py.dns import Resolvers, ZoneBackend
+from kumo_py.queue.admin import AdminRules
 
 if TYPE_CHECKING:
     from kumo_py.dns import Resolver
@@ -39,6 +40,7 @@ class RecordingHost:
         self.node: Any = None
         """Something with queues and a log."""
         self.resolvers = Resolvers(backend=ZoneBackend())
+        self.admin = AdminRules(trio.current_time, self.wall)
         self.templates = Templates(self.wall)
 
     def wall(self) -> float:
