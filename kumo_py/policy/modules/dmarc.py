@@ -38,8 +38,9 @@ _RESULT = OptionTable(AuthenticationResult)
 class FailureNotes:
     """Where failures are noted for reports: a file that the operator has made, as for KumoMTA."""
 
+    path = "/var/log/kumomta/dmarc.log"
+
     def __init__(self) -> None:
-        self.path = "/var/log/kumomta/dmarc.log"
         self._warned = False
 
     async def append(self, record: dict[str, object]) -> None:
@@ -86,7 +87,9 @@ async def check_msg(
     msg:add_authentication_results takes. With `use_reporting`, a failure is added to /var/log/kumomta/dmarc.log if
     that file exists; `reporting_info` has org_name, email and perhaps extra_contact_info. Nothing is sent.
     """
-    if use_reporting and reporting_info is None:
+    if not use_reporting:
+        reporting_info = None
+    elif reporting_info is None:
         raise ValueError("use_reporting needs reporting_info: a table with org_name and email")
     lookups = ResolverLookups(resolver_for(ctx, resolver))
     suffixes = ctx.env.state(PublicSuffixes)
