@@ -28,7 +28,8 @@ MAX_SETS = 50
 
 Status = Literal["none", "pass", "fail"]
 
-_AAR, _AMS, _SEAL = b"arc-authentication-results", b"arc-message-signature", b"arc-seal"
+_HEADERS = ("ARC-Authentication-Results", "ARC-Message-Signature", "ARC-Seal")
+_AAR, _AMS, _SEAL = (name.lower().encode() for name in _HEADERS)
 _match_instance = re.compile(rb"[ \t\r\n]*i[ \t\r\n]*=[ \t\r\n]*([0-9]{1,3})[ \t\r\n]*(?:;|\Z)").match
 
 
@@ -92,9 +93,9 @@ class ArcCheck:
                     raise Invalid(f"there are two {_name(field)} headers of instance {key[0]}")
                 by_instance[key] = field
         for instance in range(1, count + 1):
-            for kind, name in enumerate((_AAR, _AMS, _SEAL)):
+            for kind, name in enumerate(_HEADERS):
                 if (instance, kind) not in by_instance:
-                    raise Invalid(f"instance {instance} has no {name.decode()}")
+                    raise Invalid(f"instance {instance} has no {name}")
         return [
             ArcSet(
                 by_instance[instance, 0],

@@ -235,7 +235,10 @@ def test_a_key_for_the_domain_itself_only() -> None:
     assert reason(sub, strict) == "the key is for an i= of its own domain only"
 
 
-SHORT = "MFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf9Cnzj4p4WGeKLs1Pt8QuKUpRKfFLfRYC9AIKjbJTWit+CqvjWYzvQwECAwEAAQ=="
+SHORT = (
+    "MFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf9Cnzj4p4WGeKLs1Pt8QuKUpRKfFLfRYC9AIK"
+    "jbJTWit+CqvjWYzvQwECAwEAAQ=="
+)
 
 
 def test_short_keys_prove_nothing() -> None:
