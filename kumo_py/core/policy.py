@@ -95,8 +95,8 @@ class SilentPolicy:
         return None
 
     async def construct(self, event: str, *args: Any) -> PolicyObject:
-        raise PolicyError(no_constructor(event))
+        raise PolicyError(no_handler(event))
 
 
-def no_constructor(event: str) -> str:
+def no_handler(event: str) -> str:
     return f"there is no handler for '{event}': register one with kumo.on('{event}', function(...) … end)"

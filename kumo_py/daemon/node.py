@@ -22,14 +22,19 @@ from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.core.spool_id import SpoolIdSource
 from kumo_py.core.templates import Templates
 from kumo_py.daemon.clock import wall_clock
+from kumo_py.daemon.config_monitor import ConfigMonitor
+from kumo_py.daemon.memory import Memory
+from kumo_py.daemon.reload import TRIAL_TIME, Reloader, Trial
 from kumo_py.daemon.server_tls import ServerContexts
-from kumo_py.dns import Resolvers
+from kumo_py.dns import PolicyFetcher, Resolvers
 from kumo_py.limits.lease import Leases
 from kumo_py.limits.throttle import Throttles
 from kumo_py.logs import DeliveryLog
 from kumo_py.policy import LuaPolicy
+from kumo_py.queue.admin import AdminRules
 from kumo_py.queue.custom_lua import LuaDelivery
 from kumo_py.queue.enumeration import enumerate_spool
+from kumo_py.queue.log_records import LogRecordSink
 from kumo_py.queue.queues import Queues
 from kumo_py.smtp_in import Listener, Services
 from kumo_py.smtp_out.session import SmtpDelivery
@@ -37,7 +42,7 @@ from kumo_py.spool import Spool, SpoolError, open_spool
 from kumo_py.spool.messages import MessageSpool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from kumo_py.dns import Resolver
@@ -74,6 +79,7 @@ class Node:
         self._grace = grace
         self._diagnostics = diagnostics
         self._validating = False
+        self._valid = True
         self._hostname = socket.gethostname()
         self._nodeid = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{self._hostname}.{uuid.getnode():012x}"))
         self._stop = trio.Event()
@@ -81,11 +87,16 @@ class Node:
         self._spools: dict[str, Spool] = {}
         self._listeners: list[Listener] = []
         self.resolvers = Resolvers()
+        self.resolvers.mta_sts.fetch = PolicyFetcher()
+        self.admin = AdminRules(trio.current_time, lambda: self.wall())
         self.templates = Templates(lambda: self.wall())
         self._starting = True
         self._ids = SpoolIdSource(os.urandom(6), int.from_bytes(os.urandom(2)) & 0x3FFF)
         self._log: DeliveryLog | None = None
         self._queues: Queues | None = None
+        self.memory = Memory()
+        self._monitor = ConfigMonitor()
+        self.reloader: Reloader | None = None
         self.addresses: dict[str, list[str]] = {"smtp": []}
         """What is bound, as `ip:port`, by kind of listener."""
 
@@ -93,7 +104,7 @@ class Node:
     async def serve(self, *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop` is called twice, or once and all is finished. Raises StartupError."""
         self.policy = self._make_policy()
-        self._log = DeliveryLog(self._nodeid, self.wall, self.policy)
+        self._log = DeliveryLog(self._nodeid, self.wall, self.policy, self.templates)
         try:
             with self._stop_now:
                 async with trio.open_nursery() as support:
@@ -136,7 +147,7 @@ class Node:
         await self._load_policy()
         for event in ("pre_init", "init", "validate_config"):
             await self.policy.ask(event)
-        return True
+        return self._valid
 
     async def run_script(self, *args: str) -> bool:
         """Load the policy and run its `main` event. Raises PolicyError or Rejection."""
@@ -183,6 +194,7 @@ class Node:
             throttles=Throttles(),
             leases=Leases(),
             wall=self.wall,
+            admin=self.admin,
         )
         delivery = SmtpDelivery(self.queues, self._hostname)
         self.queues.dispatchers["smtp_client"] = delivery.run
@@ -190,11 +202,27 @@ class Node:
         support.start_soon(delivery.watch)
         self._queues_done = trio.Event()
         await support.start(self._serve_queues)
+        self.log.connect(LogRecordSink(self.queues, self.new_id))
         self._services = self._make_services(spool)
         self._starting = False
         for listener in self._listeners:
             await self._open(listener)
         support.start_soon(enumerate_spool, self.queues, found)
+        support.start_soon(self.memory.watch)
+        self.reloader = Reloader(
+            self.policy,
+            self._monitor,
+            try_policy=self._try_policy,
+            taken=self._epoch_began,
+            wall=self.wall,
+        )
+        support.start_soon(self.reloader.serve)
+
+    def _epoch_began(self) -> None:
+        pass
+
+    async def _try_policy(self) -> Trial:
+        return await trio.to_thread.run_sync(trio.run, try_policy, self._policy_path, abandon_on_cancel=True)
 
     async def _serve_queues(self, *, task_status: trio.TaskStatus[None]) -> None:
         try:
@@ -207,6 +235,10 @@ class Node:
         for listener in self._listeners:
             listener.close()
         with trio.move_on_after(max(self._grace, CLOSE_TIME), shield=True):
+            try:
+                await self.policy.ask("shutdown_logging")
+            except (PolicyError, Rejection) as err:
+                log.error("shutdown_logging failed", error=str(err))
             await self.log.aclose()
             for name, spool in self._spools.items():
                 try:
@@ -245,6 +277,8 @@ class Node:
             return "shutting down"
         if any(spool.free_space_low() for spool in self._spools.values()) or self.log.disk_low():
             return "disk is too full. Try later"
+        if self.memory.over_soft_limit:
+            return "load shedding. Try later"
         return None
 
     # -- what the policy asks for (Host) -------------------------------------------------------------
@@ -274,8 +308,6 @@ class Node:
             raise ValueError(
                 "deferred_queue = true is not supported by this version of kumo-py: leave it out"
             )
-        if self._validating:
-            return
         listener = Listener(params)
         listener.bind()
         self._listeners.append(listener)
@@ -288,12 +320,9 @@ class Node:
         log.info(f"smtp listener on {address}")
 
     async def start_http_listener(self, params: HttpListenerParams) -> None:
-        if not self._validating:
-            log.warning(f"the HTTP listener on {params.listen} is not available in this version of kumo-py")
+        log.warning(f"the HTTP listener on {params.listen} is not available in this version of kumo-py")
 
     async def define_spool(self, config: SpoolConfig) -> None:
-        if self._validating:
-            return
         if config.name in self._spools:
             raise ValueError(f"spool '{config.name}' is defined already")
         try:
@@ -305,8 +334,7 @@ class Node:
                 log.warning(f"spool {config.name}: {notice}")
 
     async def configure_local_logs(self, config: LocalLogsConfig) -> None:
-        if not self._validating:
-            await self.log.add_local(config)
+        await self.log.add_local(config)
 
     @property
     def resolver(self) -> Resolver:
@@ -321,6 +349,44 @@ class Node:
     def set_diagnostic_filter(self, directives: str) -> None:
         if self._diagnostics is not None:
             self._diagnostics.set_filter(directives)
+
+    def set_config_monitor_globs(self, globs: list[str]) -> None:
+        self._monitor.use(globs)
+
+    async def monitored_files(self) -> list[str]:
+        return await self._monitor.files()
+
+    def bump_config_epoch(self) -> None:
+        if self.reloader is not None:
+            self.reloader.request()
+
+    def spawn(self, what: str, run: Callable[[], Awaitable[None]]) -> None:
+        self._support.start_soon(self._in_background, what, run)
+
+    async def _in_background(self, what: str, run: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await run()
+        except (PolicyError, Rejection) as err:
+            log.error(f"{what} has ended: {err}")
+
+    def validation_failed(self) -> None:
+        self._valid = False
+
+
+async def try_policy(path: Path) -> Trial:
+    """Validate a policy in a node of its own. Raises PolicyError or Rejection."""
+    node = Node(path)
+    sound = False
+    try:
+        with trio.move_on_after(TRIAL_TIME) as scope:
+            sound = await node.validate()
+    finally:
+        node.policy.close()
+    if scope.cancelled_caught:
+        raise PolicyError(f"its start-up events took more than {TRIAL_TIME:g}s")
+    if not sound:
+        raise PolicyError("it called kumo.validation_failed")
+    return Trial(node.policy.source, node.policy.configured)
 
 
 def _defers(params: ListenerOverrides) -> bool:

@@ -541,9 +541,9 @@ def _split_address(email: bytes) -> tuple[LuaValue, ...]:
     return True, user.encode(), domain.encode()
 
 
-def _human(seconds: float) -> bytes:
-    sign = "-" if seconds < 0 else ""
-    return f"{sign}{format_duration(abs(seconds))}".encode()
+def _human(nanoseconds: int) -> bytes:
+    sign = "-" if nanoseconds < 0 else ""
+    return f"{sign}{format_duration(abs(nanoseconds) / 1e9)}".encode()
 
 
 def _no_attributes(obj: object, name: object, is_setting: bool) -> str:

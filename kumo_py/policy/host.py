@@ -5,15 +5,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from kumo_py.core.templates import Templates
     from kumo_py.dns import Resolver, Resolvers
     from kumo_py.logs import DeliveryLog
     from kumo_py.logs.config import LocalLogsConfig
     from kumo_py.message.message import Message
     from kumo_py.policy.params import HttpListenerParams
+    from kumo_py.queue.admin import AdminRules
     from kumo_py.queue.queues import Queues
     from kumo_py.smtp_in.params import ListenerParams
     from kumo_py.spool.config import SpoolConfig
+
+
+class Memory(Protocol):
+    """What the node may use, in bytes; None is not known."""
+
+    hard_limit: int | None
+
+    @property
+    def soft_limit(self) -> int | None: ...
+    @soft_limit.setter
+    def soft_limit(self, limit: int) -> None: ...
+    @property
+    def low_threshold(self) -> int | None: ...
+    @low_threshold.setter
+    def low_threshold(self, limit: int) -> None: ...
 
 
 class Host(Protocol):
@@ -68,6 +86,11 @@ class Host(Protocol):
         """The default one; the same object for the node's whole life."""
         ...
 
+    @property
+    def admin(self) -> AdminRules:
+        """What operators suspend and bounce; there before the queues run."""
+        ...
+
     async def load_message(self, msg: Message) -> None:
         """Bring what is only in the spool into memory. Raises KeyError or OSError."""
         ...
@@ -78,4 +101,27 @@ class Host(Protocol):
 
     def set_diagnostic_filter(self, directives: str) -> None:
         """Which lines are logged from now on (KumoMTA's filter syntax). Raises ValueError."""
+        ...
+
+    @property
+    def memory(self) -> Memory: ...
+
+    def set_config_monitor_globs(self, globs: list[str]) -> None:
+        """Which files begin a new config epoch when they are edited. Raises ValueError."""
+        ...
+
+    async def monitored_files(self) -> list[str]:
+        """What these match now."""
+        ...
+
+    def bump_config_epoch(self) -> None:
+        """Begin a new config epoch soon."""
+        ...
+
+    def spawn(self, what: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run something in the background as long as the node runs; an error is logged and ends it."""
+        ...
+
+    def validation_failed(self) -> None:
+        """The policy says that it is not fit to serve."""
         ...

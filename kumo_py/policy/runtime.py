@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from kumo_py.core.policy import PolicyError, no_constructor
+from kumo_py.core.policy import PolicyError, no_handler
 from kumo_py.message.message import Message
 from kumo_py.policy.binding import problem
 from kumo_py.policy.constructed import LuaObject
@@ -56,7 +56,7 @@ class LuaPolicy:
         """How often a policy was loaded; it grows with each successful `load`."""
         self.times = EventTimes()
         self._clock = clock
-        self._env = Environment(build_registry(), host, self, limits or Limits(), PoolLimits(), validating)
+        self.env = Environment(build_registry(), host, self, limits or Limits(), PoolLimits(), validating)
         self._pool: ContextPool
         self._events: frozenset[str] = frozenset()
 
@@ -65,7 +65,7 @@ class LuaPolicy:
 
         Raises PolicyError; then nothing has changed.
         """
-        pool = ContextPool(self._env, source or PolicySource.read(self.path), self._clock)
+        pool = ContextPool(self.env, source or PolicySource.read(self.path), self._clock)
         ctx = await pool.make()
         old = self._pool if self.epoch else None
         self._pool, self._events = pool, ctx.events
@@ -83,12 +83,12 @@ class LuaPolicy:
     @property
     def configured(self) -> list[Configured]:
         """What `pre_init` and `init` asked of the node."""
-        return self._env.configured
+        return self.env.configured
 
     @property
     def contexts(self) -> ContextCounts:
         """How many there were and are."""
-        return self._env.contexts
+        return self.env.contexts
 
     def handles(self, event: str) -> bool:
         return event in self._events
@@ -155,7 +155,7 @@ class LuaPolicy:
     async def construct(self, event: str, *args: LuaValue) -> LuaObject:
         """See core.policy.Policy."""
         if event not in self._events:
-            raise PolicyError(no_constructor(event))
+            raise PolicyError(no_handler(event))
         pool = self._pool
         ctx = pool.take() or await pool.make_or_reuse()
         began = self._began(event)
@@ -171,7 +171,7 @@ class LuaPolicy:
 
     async def _load(self, event: str, msg: Message) -> None:
         try:
-            await self._env.host.load_message(msg)
+            await self.env.host.load_message(msg)
         except Exception as err:
             raise PolicyError(f"{event}: cannot load message {msg.id.hex()}: {problem(err)}") from err
 

@@ -32,6 +32,8 @@ LuaTable: Any = type(lua54.LuaRuntime(encoding=None).table())
 MAX_DEPTH = 100
 """How deep a Lua table may be nested; a table that contains itself ends here."""
 MAX_INTEGER = 2**63
+MAX_SPAN = MAX_INTEGER / 1e9
+"""Seconds of a TimeDelta, which is kept in nanoseconds."""
 
 
 class Held(NamedTuple):
@@ -193,7 +195,7 @@ class _TimeDelta:
 
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> float:
         if type(raw) is LuaTable and (found := ctx.inspect(raw)) is not None and found[0] == b"timedelta":
-            return float(found[1])
+            return float(found[1] / 1e9)
         if type(raw) is bytes:
             raw = decoded(raw)
         try:
@@ -202,7 +204,9 @@ class _TimeDelta:
             raise ValueError(f"must be a duration: {err}") from None
 
     def to_lua(self, ctx: LuaContext, value: float) -> LuaValue:
-        return ctx.new_time_delta(value)
+        if not abs(value) < MAX_SPAN:
+            raise ValueError(f"a TimeDelta cannot be longer than 292 years, got {value} seconds")
+        return ctx.new_time_delta(round(value * 1e9))
 
 
 class _AddressHeader:

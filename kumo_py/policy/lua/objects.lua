@@ -276,21 +276,22 @@ function export.address_header(json, list, problem)
   return setmetatable({ json, problem or false, list = list }, AddressHeader)
 end
 
--- Spans of time: [1] is seconds ----------------------------------------------------------------------------
+-- Spans of time: [1] is nanoseconds, which integers add up exactly ------------------------------------------
 local TimeDelta = class('timedelta', 'TimeDelta')
-local delta_units = { milliseconds = 1e3, microseconds = 1e6, nanoseconds = 1e9 }
+local delta_units = { milliseconds = 1000000, microseconds = 1000, nanoseconds = 1 }
 
-function export.time_delta(seconds)
-  return setmetatable({ seconds }, TimeDelta)
+function export.time_delta(nanoseconds)
+  return setmetatable({ nanoseconds }, TimeDelta)
 end
 
 function TimeDelta:__index(key)
+  local nanoseconds, unit = self[1], delta_units[key]
   if key == 'seconds' then
-    return self[1]
+    return nanoseconds / 1e9
   elseif key == 'human' then
-    return py.human(self[1])
-  elseif delta_units[key] then
-    return floor(self[1] * delta_units[key])
+    return py.human(nanoseconds)
+  elseif unit then
+    return nanoseconds < 0 and -(-nanoseconds // unit) or nanoseconds // unit
   end
   error(
     where()
@@ -304,7 +305,7 @@ function TimeDelta:__tostring()
   return py.human(self[1])
 end
 
-local function seconds_of(value)
+local function nanoseconds_of(value)
   if getmetatable(value) ~= TimeDelta then
     error(where() .. 'a TimeDelta can be added to, subtracted from and compared with another one only', 0)
   end
@@ -312,15 +313,15 @@ local function seconds_of(value)
 end
 
 function TimeDelta.__add(a, b)
-  return export.time_delta(seconds_of(a) + seconds_of(b))
+  return export.time_delta(nanoseconds_of(a) + nanoseconds_of(b))
 end
 
 function TimeDelta.__sub(a, b)
-  return export.time_delta(seconds_of(a) - seconds_of(b))
+  return export.time_delta(nanoseconds_of(a) - nanoseconds_of(b))
 end
 
 function TimeDelta.__eq(a, b)
-  return seconds_of(a) == seconds_of(b)
+  return nanoseconds_of(a) == nanoseconds_of(b)
 end
 
 -- Configurations --------------------------------------------------------------------------------------------

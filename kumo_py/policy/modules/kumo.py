@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from kumo_py.logs.config import LocalLogsConfig
 from kumo_py.policy.events import EGRESS_PATH, EGRESS_POOL, EGRESS_SOURCE, LISTENER_DOMAIN, QUEUE_CONFIG
 from kumo_py.policy.params import HttpListenerParams
 from kumo_py.policy.registry import Owner, Param
-from kumo_py.policy.types import FUNCTION, INTEGER, NUMBER, TEXT, OptionTable
+from kumo_py.policy.types import FUNCTION, INTEGER, TEXT, OptionTable
 from kumo_py.queue.config import EgressPath, EgressPool, EgressSource, QueueConfig
 from kumo_py.smtp_in.params import ListenerDomain, ListenerParams
 from kumo_py.spool.config import SpoolConfig
@@ -80,58 +79,39 @@ def make_egress_pool(ctx: LuaContext, params: EgressPool) -> EgressPool:
     return params
 
 
-@kumo.function("start_esmtp_listener", Param("params", OptionTable(ListenerParams)), only_in_events=True)
+@kumo.function(
+    "start_esmtp_listener", Param("params", OptionTable(ListenerParams)), only_in_events=True, configures=True
+)
 async def start_esmtp_listener(ctx: LuaContext, params: ListenerParams) -> None:
     """Bind an address and serve SMTP there."""
     await ctx.env.host.start_esmtp_listener(params)
 
 
-@kumo.function("start_http_listener", Param("params", OptionTable(HttpListenerParams)), only_in_events=True)
+@kumo.function(
+    "start_http_listener",
+    Param("params", OptionTable(HttpListenerParams)),
+    only_in_events=True,
+    configures=True,
+)
 async def start_http_listener(ctx: LuaContext, params: HttpListenerParams) -> None:
     """Bind an address and serve the HTTP API there."""
     await ctx.env.host.start_http_listener(params)
 
 
-@kumo.function("define_spool", Param("params", OptionTable(SpoolConfig)), only_in_events=True)
+@kumo.function(
+    "define_spool", Param("params", OptionTable(SpoolConfig)), only_in_events=True, configures=True
+)
 async def define_spool(ctx: LuaContext, params: SpoolConfig) -> None:
     """Open one of the two spools, `data` or `meta`."""
     await ctx.env.host.define_spool(params)
 
 
-@kumo.function("configure_local_logs", Param("params", OptionTable(LocalLogsConfig)), only_in_events=True)
+@kumo.function(
+    "configure_local_logs",
+    Param("params", OptionTable(LocalLogsConfig)),
+    only_in_events=True,
+    configures=True,
+)
 async def configure_local_logs(ctx: LuaContext, params: LocalLogsConfig) -> None:
     """Write the delivery log to files in a directory."""
     await ctx.env.host.configure_local_logs(params)
-
-
-@kumo.function("set_diagnostic_log_filter", Param("filter", TEXT))
-def set_diagnostic_log_filter(ctx: LuaContext, filter: str) -> None:
-    """Choose which diagnostic lines are logged, such as "kumod=info,lua=debug"."""
-    ctx.env.host.set_diagnostic_filter(filter)
-
-
-@kumo.function("available_parallelism", result=INTEGER, since="2024.06.10-84e84b89")
-def available_parallelism(ctx: LuaContext) -> int:
-    """The number of CPUs that the node may use."""
-    return len(os.sched_getaffinity(0))
-
-
-_COUNT = Param("count", INTEGER)
-
-
-@kumo.function("set_max_lua_context_age", Param("seconds", NUMBER))
-def set_max_lua_context_age(ctx: LuaContext, seconds: float) -> None:
-    """How long a Lua context is used; 300 seconds unless set."""
-    ctx.env.pool_limits.max_age = seconds
-
-
-@kumo.function("set_max_lua_context_use_count", _COUNT)
-def set_max_lua_context_use_count(ctx: LuaContext, count: int) -> None:
-    """How many events a Lua context runs before it is dropped; 1024 unless set."""
-    ctx.env.pool_limits.max_uses = count
-
-
-@kumo.function("set_max_spare_lua_contexts", _COUNT)
-def set_max_spare_lua_contexts(ctx: LuaContext, count: int) -> None:
-    """How many idle Lua contexts are kept; 8192 unless set."""
-    ctx.env.pool_limits.max_spare = count

@@ -14,8 +14,6 @@ from kumo_py.policy.types import TEXT, VALUE
 if TYPE_CHECKING:
     from kumo_py.policy.context import LuaContext
 
-__all__ = ["string"]
-
 
 @string.function(
     "eval_template",

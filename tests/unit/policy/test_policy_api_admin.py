@@ -79,20 +79,9 @@ async def test_bouncing(policy: MakePolicy, host: RecordingHost, autojump_clock:
         return { id, kumo.api.admin.bounce.list() }
         """,
     )
-    assert (
-        listed
-        == [
-            {
-                "id": id,
-                "routing_domain": "r.test",
-                "reason": "why",
-                "duration": "5m",
-                "bounced": {},
-                "total_bounced": 0,
-            }
-        ]
-        or listed[0]["bounced"] == []
-    )
+    (entry,) = listed
+    assert not entry.pop("bounced")
+    assert entry == {"id": id, "routing_domain": "r.test", "reason": "why", "duration": "5m", "total_bounced": 0}
     assert host.admin.bounce_of("d.test!r.test", QueueName.parse("d.test!r.test")) is not None
     assert await run(policy, f"return kumo.api.admin.bounce.delete '{id}'") is True
 

@@ -156,7 +156,7 @@ async def test_pcall_sees_a_python_error_as_a_string_with_its_line(policy: MakeP
     """)
     await lua.load()
     await lua.ask("init")
-    direct, inside = lua._env.host.named("info")
+    direct, inside = lua.env.host.named("info")
     assert direct.startswith("policy.lua:5: false string policy.lua:4: kumo.json_parse: not JSON: ")
     assert inside.startswith("policy.lua:7: false string policy.lua:6: kumo.json_parse: not JSON: ")
 

@@ -49,7 +49,7 @@ async def test_handlers_get_what_the_event_declares(policy: MakePolicy, msg: Mes
     assert await lua.ask("smtp_server_ehlo", "there", conn, ["A", "B"]) == ["SIZE", "PIPELINING"]
     await lua.ask("smtp_server_ehlo", "there", conn)
     await lua.ask("requeue_message", msg, "451 later", ["Retry"], True, 90.0)
-    assert [line.partition(": ")[2] for line in lua._env.host.named("info")] == [
+    assert [line.partition(": ")[2] for line in lua.env.host.named("info")] == [
         "4 example.com tenant nil nil",
         'a b example.com "a b"@example.com "a b"@example.com 192.0.2.1:5',
         "    192.0.2.1:5",
@@ -75,9 +75,9 @@ async def test_a_chain_goes_on_only_after_no_value_at_all(policy: MakePolicy) ->
     await lua.load()
 
     async def ask(domain: str) -> tuple[object, list[str]]:
-        lua._env.host.calls.clear()
+        lua.env.host.calls.clear()
         result = await lua.ask("get_queue_config", domain, None, None, None)
-        return result, [line.partition(": ")[2] for line in lua._env.host.named("info")]
+        return result, [line.partition(": ")[2] for line in lua.env.host.named("info")]
 
     assert await ask("set.example") == (QueueConfig(max_age=3600.0), ["first", "second"])
     assert await ask("other.example") == (QueueConfig(max_age=5.0), ["first", "second", "third"])
@@ -117,7 +117,7 @@ async def test_a_script_registers_handlers_in_main(policy: MakePolicy) -> None:
     lua = policy("kumo.on('main', function(name) kumo.on('later', print) kumo.log_info(name) end)")
     await lua.load()
     await lua.ask("main", "argument")
-    assert lua._env.host.calls == [("info", "policy.lua:2: argument")]
+    assert lua.env.host.calls == [("info", "policy.lua:2: argument")]
 
 
 @pytest.mark.parametrize("call", ["kumo.on('init')", "kumo.on(init, print)", "kumo.on('init', {})"])
@@ -183,7 +183,7 @@ async def test_a_rejection_in_lua_is_userdata_that_reads_as_the_reply(policy: Ma
     """)
     await lua.load()
     await lua.ask("init")
-    assert lua._env.host.named("info") == ["policy.lua:5: userdata 550 no"]
+    assert lua.env.host.named("info") == ["policy.lua:5: userdata 550 no"]
 
 
 async def test_results_are_what_the_event_declares(policy: MakePolicy, msg: Message) -> None:
@@ -321,13 +321,13 @@ async def test_the_current_event_is_known_to_the_policy(policy: MakePolicy) -> N
     """)
     await lua.load()
     await lua.ask("init")
-    assert [line.partition(": ")[2] for line in lua._env.host.named("info")] == ["nil", "init"]
+    assert [line.partition(": ")[2] for line in lua.env.host.named("info")] == ["nil", "init"]
 
 
 async def test_validation_is_known_to_the_policy(policy: MakePolicy) -> None:
     lua = policy("kumo.log_info(_VALIDATING_CONFIG)", validating=True)
     await lua.load()
-    assert lua._env.host.named("info") == ["policy.lua:2: true"]
+    assert lua.env.host.named("info") == ["policy.lua:2: true"]
 
 
 # -- start: outside of a task ----------------------------------------------------------------------------

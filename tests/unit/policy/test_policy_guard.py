@@ -217,7 +217,7 @@ async def test_a_policy_that_redefines_globals_breaks_only_itself(policy: MakePo
     await lua.load()
     with pytest.raises(PolicyError, match=r"policy\.lua:8: kumo\.make_queue_confg does not exist"):
         await lua.ask("mine", msg)
-    assert lua._env.host.named("info") == ["policy.lua:7: example.com"]
+    assert lua.env.host.named("info") == ["policy.lua:7: example.com"]
 
 
 async def test_closed_contexts_are_freed(policy: MakePolicy, msg: Message) -> None:

@@ -243,7 +243,7 @@ async def test_what_lua_no_longer_needs_is_let_go(policy: MakePolicy) -> None:
     await lua.load()
     ctx = lua._pool._idle[0]
     await lua.ask("mine")
-    made = lua._env.state(Boxes).made
+    made = lua.env.state(Boxes).made
     seen = weakref.ref(made[0])
     made.clear()
     assert seen() is not None  # Lua's collector has had no reason to run

@@ -1,0 +1,89 @@
+"""How much memory the node may take: above the soft limit it takes no more mail (KumoMTA's memory management).
+
+Without limits of the policy's, the hard limit is the least of the control group's, `RLIMIT_RSS` and the machine's
+memory; the soft limit is three quarters of it, the low threshold 80 % of that. What counts is the resident set.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = structlog.get_logger("kumo_py.memory")
+
+_INTERVAL = 1.0
+"""Seconds between looks."""
+_CGROUP_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_UNLIMITED = 1 << 60
+"""Bytes; control groups of version 1 write a number near 2**63 for no limit."""
+
+
+class Memory:
+    """Limits in bytes; None is not known."""
+
+    def __init__(self) -> None:
+        self.hard_limit: int | None = min(_limits(), default=None)
+        self._soft: int | None = None
+        self._low: int | None = None
+        self.over_soft_limit = False
+        """Whether mail is refused just now."""
+
+    @property
+    def soft_limit(self) -> int | None:
+        return self._soft if self._soft is not None else _part(self.hard_limit, 0.75)
+
+    @soft_limit.setter
+    def soft_limit(self, limit: int) -> None:
+        self._soft = limit
+
+    @property
+    def low_threshold(self) -> int | None:
+        """Where the node begins to save memory."""
+        return self._low if self._low is not None else _part(self.soft_limit, 0.8)
+
+    @low_threshold.setter
+    def low_threshold(self, limit: int) -> None:
+        self._low = limit
+
+    async def watch(self) -> None:
+        """Keep `over_soft_limit` up to date, for ever."""
+        while True:
+            limit, used = self.soft_limit, _resident()
+            over = limit is not None and used > limit
+            if over != self.over_soft_limit:
+                self.over_soft_limit = over
+                what = "above" if over else "below"
+                consequence = "mail is refused until it falls" if over else "mail is taken again"
+                log.warning(f"memory in use ({used >> 20} MiB) is {what} the soft limit: {consequence}")
+            await trio.sleep(_INTERVAL)
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
+
+
+def _part(limit: int | None, share: float) -> int | None:
+    return None if limit is None else int(limit * share)
+
+
+def _limits() -> Iterator[int]:
+    yield _PAGE * os.sysconf("SC_PHYS_PAGES")
+    for file in _CGROUP_FILES:
+        try:
+            text = Path(file).read_text()
+        except OSError:
+            continue
+        if text.strip().isdigit() and int(text) < _UNLIMITED:
+            yield int(text)
+    soft, _ = resource.getrlimit(resource.RLIMIT_RSS)
+    if soft != resource.RLIM_INFINITY:
+        yield soft
