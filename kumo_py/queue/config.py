@@ -235,7 +235,6 @@ UNSPECIFIED_POOL = EgressPool(name=UNSPECIFIED, entries=[PoolEntry(name=UNSPECIF
 
 NOT_YET = frozenset(
     (
-        "refresh_strategy",
         "timerwheel_tick_interval",
         "treat_mx_list_as_secure",
         "low_memory_reduction_policy",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import gcd
 from typing import TYPE_CHECKING, TypeVar
 
+from kumo_py.core.lruttl import LruTtl
 from kumo_py.core.policy import Policy, PolicyError
 from kumo_py.queue.config import (
     UNSPECIFIED,
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T", EgressPool, EgressSource)
 
+CAPACITY = 128
+"""Pools, and as many sources, that are remembered at most, unless `kumo.set_lruttl_cache_capacity` says so."""
+
 
 class EgressDirectory:
     """What the policy says of pools and sources, remembered for each one's `ttl` (seconds)."""
@@ -29,37 +33,43 @@ class EgressDirectory:
     def __init__(self, policy: Policy, now: Callable[[], float]) -> None:
         self._policy = policy
         self._now = now
-        self._pools: dict[str, tuple[float, EgressPool]] = {}
-        self._sources: dict[str, tuple[float, EgressSource]] = {}
+        self.pools: LruTtl[str, EgressPool] = LruTtl("egress_source_pools", CAPACITY)
+        self.sources: LruTtl[str, EgressSource] = LruTtl("egress_source_sources", CAPACITY)
+        self._forgotten = 0
 
     async def pool(self, name: str | None) -> EgressPool:
         """The pool, all of whose sources are known to exist. Raises PolicyError."""
         if name is None or name == UNSPECIFIED:
             return UNSPECIFIED_POOL
-        kept = self._pools.get(name)
-        if kept is not None and kept[0] > self._now():
-            return kept[1]
+        kept = self.pools.get(name, self._now())
+        if kept is not None:
+            return kept
+        forgotten = self._forgotten
         pool = await self._ask("get_egress_pool", name, EgressPool)
         for entry in pool.entries:
             await self.source(entry.name)
-        self._pools[name] = (self._now() + pool.ttl, pool)
+        if forgotten == self._forgotten:  # else the answer may be the old policy's
+            self.pools.put(name, pool, self._now() + pool.ttl)
         return pool
 
     async def source(self, name: str) -> EgressSource:
         """Raises PolicyError."""
         if name == UNSPECIFIED:
             return UNSPECIFIED_SOURCE
-        kept = self._sources.get(name)
-        if kept is not None and kept[0] > self._now():
-            return kept[1]
+        kept = self.sources.get(name, self._now())
+        if kept is not None:
+            return kept
+        forgotten = self._forgotten
         source = await self._ask("get_egress_source", name, EgressSource)
-        self._sources[name] = (self._now() + source.ttl, source)
+        if forgotten == self._forgotten:
+            self.sources.put(name, source, self._now() + source.ttl)
         return source
 
     def forget(self) -> None:
         """Ask again for everything: the policy has changed."""
-        self._pools.clear()
-        self._sources.clear()
+        self._forgotten += 1
+        self.pools.clear()
+        self.sources.clear()
 
     async def _ask(self, event: str, name: str, kind: type[_T]) -> _T:
         found = await self._policy.ask(event, name)

@@ -15,6 +15,7 @@ from kumo_py.dns import DnsError, mx_list_site_name
 from kumo_py.queue.config import EgressPath, NamedHost, without_effect
 from kumo_py.queue.egress import EgressDirectory
 from kumo_py.queue.ready import ReadyQueue
+from kumo_py.queue.scheduled import refresh_time
 
 if TYPE_CHECKING:
     from kumo_py.dns import MailExchanger
@@ -101,6 +102,7 @@ class Placement:
         name = f"{source}->{site_name}@{protocol.name}"
         ready = self.ready.get(name)
         if ready is None:
+            epoch = self._queues.epoch
             egress_source = await self.egress.source(source)
             self.warn_of_no_effect(egress_source)
             path = await self._ask_path(route, source, site_name)
@@ -118,6 +120,8 @@ class Placement:
                     mx=mx,
                 ),
             )
+            if epoch != self._queues.epoch:
+                ready.next_refresh = now
         else:
             ready.protocol, ready.mx = protocol, mx
         ready.last_change = now
@@ -134,13 +138,17 @@ class Placement:
         return path
 
     async def refresh_path(self, ready: ReadyQueue) -> None:
-        """Ask for the path's options again; a failure keeps the old ones."""
+        """Ask for the path's options again; a failure keeps the old ones until the next try."""
+        epoch = self._queues.epoch
         ready.next_refresh = trio.current_time() + ready.path.refresh_interval
         try:
             ready.source = await self.egress.source(ready.source.name)
             ready.path = await self._ask_path(ready.route, ready.source.name, ready.site_name)
         except (PolicyError, Rejection) as err:
             log.error("ready queue keeps its old configuration", ready_queue=ready.name, error=str(err))
+        else:
+            if epoch == self._queues.epoch:  # else the answer may be the old policy's
+                ready.next_refresh = refresh_time(ready.path)
 
     def warn_of_no_effect(self, options: Options) -> None:
         """Say once of each option that this version does not heed it."""

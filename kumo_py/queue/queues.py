@@ -99,6 +99,8 @@ class Queues:
         self.ready = self.placement.ready
         self.wheel: TimerWheel[Message] = TimerWheel(_TICK, wall())
         self.stopping = False
+        self.epoch = 0
+        """Grows with each `epoch_changed`."""
         self.maildir = MaildirDelivery(self)
         self.admin = admin or AdminRules(trio.current_time, wall)
         self.sweep = Sweep(self, self.admin)
@@ -239,6 +241,7 @@ class Queues:
         if failed is not None and failed[0] > trio.current_time():
             raise failed[1].with_traceback(None)
         done = self._resolving[name] = trio.Event()
+        epoch = self.epoch
         try:
             config = await self._ask_queue_config(name)
             pool = await self.placement.egress.pool(config.egress_pool)
@@ -250,6 +253,8 @@ class Queues:
             del self._resolving[name]
             done.set()
         queue = self.scheduled[name] = ScheduledQueue(name, config, SourceSelector(pool))
+        if epoch != self.epoch:
+            queue.next_refresh = trio.current_time()
         return queue
 
     async def _ask_queue_config(self, name: str) -> QueueConfig:
@@ -269,7 +274,8 @@ class Queues:
         return config
 
     async def _refresh_queue(self, queue: ScheduledQueue) -> None:
-        """Ask for the configuration again; a failure keeps the old one."""
+        """Ask for the configuration again; a failure keeps the old one until the next try."""
+        epoch = self.epoch
         queue.next_refresh = trio.current_time() + queue.config.refresh_interval
         try:
             config = await self._ask_queue_config(queue.name)
@@ -280,8 +286,27 @@ class Queues:
         if config.protocol != queue.config.protocol:
             queue.ready_by_source.clear()
         queue.apply(config)
+        if epoch != self.epoch:  # the answer may be the old policy's
+            queue.next_refresh = trio.current_time()
         if pool != queue.selector.pool:
             queue.selector = SourceSelector(pool)
+
+    def epoch_changed(self) -> None:
+        """The policy, or something it reads, is another one now.
+
+        Configurations with `refresh_strategy = "Epoch"` are asked for anew before they are used again, as are all
+        pools and sources, and queues that could not be set up; the others in their own time.
+        """
+        self.epoch += 1
+        self.placement.egress.forget()
+        self._failed.clear()
+        now = trio.current_time()
+        for queue in self.scheduled.values():
+            if queue.config.refresh_strategy == "Epoch":
+                queue.next_refresh = now
+        for ready in self.ready.values():
+            if ready.path.refresh_strategy == "Epoch":
+                ready.next_refresh = now
 
     # -- insertion ---------------------------------------------------------------------------------
     async def insert(

@@ -18,6 +18,7 @@ import structlog
 import trio
 
 from kumo_py.limits.lease import Denied
+from kumo_py.queue.scheduled import refresh_time
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -110,7 +111,7 @@ class ReadyQueue:
         self.consecutive_failures = 0
         """Connection plans in a row of which no host answered."""
         self.last_change = trio.current_time()
-        self.next_refresh = self.last_change + path.refresh_interval
+        self.next_refresh = refresh_time(path)
         self._idle: list[_Idler] = []
         self._leases: set[Lease] = set()
         self._retry_at = 0.0

@@ -7,6 +7,7 @@ pool's sources, and the count of what waits.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,12 +15,19 @@ import trio
 from kumo_py.message.queue_name import QueueName
 
 if TYPE_CHECKING:
-    from kumo_py.queue.config import QueueConfig
+    from kumo_py.queue.config import EgressPath, QueueConfig
     from kumo_py.queue.egress import SourceSelector
     from kumo_py.queue.ready import ReadyQueue
 
 NULL_QUEUE = "null"
 """Messages of this queue are dropped without a trace."""
+
+
+def refresh_time(config: QueueConfig | EgressPath) -> float:
+    """When the policy is asked again (trio time): after a while, or never within a config epoch."""
+    if config.refresh_strategy == "Epoch":
+        return math.inf
+    return trio.current_time() + config.refresh_interval
 
 
 class ScheduledQueue:
@@ -50,7 +58,7 @@ class ScheduledQueue:
     def apply(self, config: QueueConfig) -> None:
         """Take a new configuration over."""
         self.config = config
-        self.next_refresh = trio.current_time() + config.refresh_interval
+        self.next_refresh = refresh_time(config)
 
     def reapable(self, now: float) -> bool:
         """Whether it is empty and nothing has happened for `reap_interval` (trio time)."""
