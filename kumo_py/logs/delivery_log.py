@@ -1,8 +1,9 @@
-"""The delivery log: what became of every message, in the files that `kumo.configure_local_logs` describes.
+"""The delivery log: what became of every message, in files, as messages, and in counts.
 
-Owns the segment writers. `record` runs through without a task switch unless a filter event is asked, or the
-disk fails and `back_pressure` lines wait; encoding, compressing and writing are done in it. Lines become
-readable and segments end in time while `serve` runs. `aclose` comes after it, when nobody records any more.
+Owns the segment writers, the hooks, the bounce classifier and the accounting. `record` runs through without a
+task switch unless an event of the policy is asked, or the disk fails and `back_pressure` lines wait, or as many
+wait in a hook; encoding, compressing and writing are done in it. Lines become readable, segments end in time
+and hooks work while `serve` runs. `aclose` comes after it, when nobody records any more.
 """
 
 from __future__ import annotations
@@ -14,20 +15,30 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from kumo_py.core.policy import PolicyError, Rejection
+from kumo_py.core.policy import PolicyError, Rejection, SilentPolicy
+from kumo_py.core.templates import Templates
+from kumo_py.logs.accounting import Accounting
+from kumo_py.logs.classifier import CLASSIFIED, BounceClassifier
 from kumo_py.logs.disk_space import lacking_on
+from kumo_py.logs.hooks import LOG_RECORD, DispositionHook, LogHook, rendered
 from kumo_py.logs.json_text import to_json
-from kumo_py.logs.record import EMPTY_OBJECT, RecordEncoder
+from kumo_py.logs.local_logger import LocalLogger
+from kumo_py.logs.record import EMPTY_OBJECT, UNCATEGORIZED, RecordEncoder
 from kumo_py.logs.record_type import RecordType
-from kumo_py.logs.segment import SegmentWriter, complete_segments
-from kumo_py.logs.selection import HeaderSelection, MetaSelection
+from kumo_py.logs.segment import complete_segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kumo_py.core.policy import Policy
-    from kumo_py.logs.config import LocalLogsConfig
+    from kumo_py.logs.config import (
+        ClassifierConfig,
+        DispositionHookConfig,
+        LocalLogsConfig,
+        LogHookConfig,
+    )
     from kumo_py.logs.context import LogContext
+    from kumo_py.logs.hooks import MessageSink
     from kumo_py.message.message import Message
     from kumo_py.proto.reply import Response
 
@@ -38,13 +49,29 @@ _DISK_CHECK_INTERVAL = 5.0
 
 
 class DeliveryLog:
-    """All loggers of a node. nodeid: text of a UUID; clock: Unix seconds; policy: asked filter events."""
+    """All loggers of a node. nodeid: text of a UUID; clock: Unix seconds; policy: asked filters and hooks."""
 
-    def __init__(self, nodeid: str, clock: Callable[[], float], policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        nodeid: str,
+        clock: Callable[[], float],
+        policy: Policy | None = None,
+        templates: Templates | None = None,
+    ) -> None:
         self._clock = clock
-        self._policy = policy
+        self._policy: Policy = policy or SilentPolicy()
+        self._templates = templates or Templates(clock)
         self._encoder = RecordEncoder(nodeid)
-        self._loggers: list[_LocalLogger] = []
+        self._loggers: list[LocalLogger] = []
+        self._hooks: list[LogHook] = []
+        self._disposition_hooks: list[DispositionHook] = []
+        self._classifier: BounceClassifier | None = None
+        self._classifier_config: ClassifierConfig | None = None
+        self._accounting: Accounting | None = None
+        self._has_others = False
+        """Whether there is anything but files."""
+        self._nursery: trio.Nursery | None = None
+        self._sink: MessageSink | None = None
         self._wanted: frozenset[RecordType] = frozenset()
         self._due_changed = trio.Event()
         self._drained = trio.lowlevel.ParkingLot()
@@ -55,13 +82,73 @@ class DeliveryLog:
 
     async def add_local(self, config: LocalLogsConfig) -> None:
         """Start a logger: make its directories, complete earlier processes' segments. Raises OSError."""
-        logger = _LocalLogger(config, self._clock, self._wake)
+        logger = LocalLogger(config, self._clock, self._wake, self._templates)
         for directory in logger.directories:
             os.makedirs(directory, exist_ok=True)
             await trio.to_thread.run_sync(complete_segments, directory)
         self._loggers.append(logger)
         self._wanted |= logger.routes.keys()
         self.needs_headers = self.needs_headers or bool(logger.headers)
+
+    def add_hook(self, config: LogHookConfig) -> None:
+        """Let records become messages. Raises ValueError."""
+        self._check_hook_name(config.name)
+        hook = LogHook(config, self._policy, self._templates)
+        self._hooks.append(hook)
+        self._has_others = True
+        self._wanted |= hook.templates.keys()
+        self.needs_headers = self.needs_headers or bool(hook.headers)
+        self._start_hook(hook)
+
+    def add_disposition_hook(self, config: DispositionHookConfig) -> None:
+        """Let the policy see records when they are logged. Raises ValueError."""
+        self._check_hook_name(config.name)
+        hook = DispositionHook(config, self._policy)
+        self._disposition_hooks.append(hook)
+        self._has_others = True
+        self._wanted |= hook.kinds
+
+    async def set_classifier(self, config: ClassifierConfig) -> None:
+        """Label what goes wrong, by rules that are read from files. Raises OSError or ValueError."""
+        if self._classifier is not None:
+            raise ValueError("there is a bounce classifier already: name all files in one call")
+        self._classifier = await trio.to_thread.run_sync(BounceClassifier.load, config)
+        self._classifier_config = config
+
+    async def reload_classifier(self) -> None:
+        """Read its files again; what is wrong with them is logged and changes nothing."""
+        if self._classifier_config is None:
+            return
+        try:
+            self._classifier = await trio.to_thread.run_sync(BounceClassifier.load, self._classifier_config)
+        except (OSError, ValueError) as err:
+            log.error("the bounce classifier keeps its old rules", error=str(err))
+
+    def set_accounting(self, path: str) -> None:
+        """Count receptions and deliveries in an SQLite database; a later call names another one."""
+        if self._accounting is not None:
+            self._accounting.path = path
+            return
+        self._accounting = Accounting(path, self._clock)
+        self._has_others = True
+        self._wanted |= {RecordType.Reception, RecordType.Delivery}
+        if self._nursery is not None:
+            self._nursery.start_soon(self._accounting.serve)
+
+    def connect(self, sink: MessageSink) -> None:
+        """Say where the messages of hooks go; they wait until then."""
+        self._sink = sink
+        for hook in self._hooks:
+            self._start_hook(hook)
+
+    def _start_hook(self, hook: LogHook) -> None:
+        if self._sink is not None and self._nursery is not None:
+            self._nursery.start_soon(hook.serve, self._sink)
+
+    def _check_hook_name(self, name: str) -> None:
+        names = [hook.name for hook in self._hooks] + [hook.name for hook in self._disposition_hooks]
+        if name in names:
+            raise ValueError(f"there is a log hook named '{name}' already: hooks need names of their own")
 
     def wants(self, kind: RecordType) -> bool:
         """Whether any logger takes this kind: if not, spare building a record."""
@@ -86,6 +173,9 @@ class DeliveryLog:
         now = self._clock()
         if recipients is None:
             recipients = msg.recipients
+        label = UNCATEGORIZED
+        if self._classifier is not None and kind in CLASSIFIED:
+            label = self._classifier.label(response)
         for logger in self._loggers:
             route = logger.routes.get(kind)
             if route is None:
@@ -97,12 +187,43 @@ class DeliveryLog:
             if logger.headers and msg.data_loaded:
                 headers = to_json(logger.headers.pick(msg.data))
             line = self._encoder.message(
-                kind, msg, response, context, recipients, queue, now, meta, headers, feedback_report
+                kind, msg, response, context, recipients, queue, now, meta, headers, feedback_report, label
             )
             if logger.is_full and not await self._has_room(logger):
                 continue
-            writer, segment_header = route
-            writer.append(line, segment_header)
+            writer, segment_header, template = route
+            writer.append(line if template is None else rendered(template, line), segment_header)
+        if self._has_others and msg.meta.get("reception_protocol") != LOG_RECORD:
+            if self._accounting is not None:
+                self._accounting.note(kind, len(recipients))
+            for hook in self._hooks:
+                if kind in hook.templates:
+                    picked = hook.meta.pick(msg.meta)
+                    headers = EMPTY_OBJECT
+                    if hook.headers and msg.data_loaded:
+                        headers = to_json(hook.headers.pick(msg.data))
+                    meta = to_json(picked)
+                    line = self._encoder.message(
+                        kind,
+                        msg,
+                        response,
+                        context,
+                        recipients,
+                        queue,
+                        now,
+                        meta,
+                        headers,
+                        feedback_report,
+                        label,
+                    )
+                    await hook.put(kind, line, msg.sender, recipients, picked)
+            for watcher in self._disposition_hooks:
+                if kind in watcher.kinds:
+                    line = self._encoder.message(
+                        kind, msg, response, context, recipients, queue, now,
+                        EMPTY_OBJECT, EMPTY_OBJECT, feedback_report, label,
+                    )  # fmt: skip
+                    await watcher.fire(msg, line)
 
     async def record_rejection(
         self,
@@ -117,21 +238,36 @@ class DeliveryLog:
         sender, recipients: of the transaction so far; the last recipient is named. meta: the connection's.
         """
         now = self._clock()
-        recipient = recipients[-1] if recipients else ""
+        sender, recipient = sender or "", recipients[-1] if recipients else ""
+        label = UNCATEGORIZED if self._classifier is None else self._classifier.label(response)
         for logger in self._loggers:
             route = logger.routes.get(RecordType.Rejection)
             if route is None:
                 continue
             picked = to_json(logger.meta.pick(meta)) if logger.meta else EMPTY_OBJECT
-            line = self._encoder.rejection(sender or "", recipient, response, context, now, picked)
+            line = self._encoder.rejection(sender, recipient, response, context, now, picked, label)
             if logger.is_full and not await self._has_room(logger):
                 continue
-            writer, segment_header = route
-            writer.append(line, segment_header)
+            writer, segment_header, template = route
+            writer.append(line if template is None else rendered(template, line), segment_header)
+        for hook in self._hooks:
+            if RecordType.Rejection in hook.templates:
+                values = hook.meta.pick(meta)
+                line = self._encoder.rejection(
+                    sender, recipient, response, context, now, to_json(values), label
+                )
+                await hook.put(RecordType.Rejection, line, sender, (recipient,), values)
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Flush lines and end segments when it is time."""
-        task_status.started()
+        """Flush lines, end segments when it is time, and let hooks work."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._tend)
+            if self._accounting is not None:
+                nursery.start_soon(self._accounting.serve)
+            task_status.started()
+
+    async def _tend(self) -> None:
         while True:
             writers = [writer for logger in self._loggers for writer in logger.writers]
             with trio.move_on_at(min((writer.due for writer in writers), default=math.inf)):
@@ -144,7 +280,13 @@ class DeliveryLog:
             self._drained.unpark_all()
 
     async def aclose(self) -> None:
-        """Write everything and complete the segments. The log wants nothing afterwards."""
+        """Hand over and write everything, complete the segments. The log wants nothing afterwards."""
+        self._nursery = None
+        for hook in self._hooks:
+            await hook.drain()
+        if self._accounting is not None:
+            await self._accounting.flush()
+        self._hooks, self._disposition_hooks, self._accounting = [], [], None
         loggers, self._loggers = self._loggers, []
         self._wanted = frozenset()
         for logger in loggers:
@@ -178,8 +320,6 @@ class DeliveryLog:
         return None
 
     async def _passes(self, event: str, msg: Message) -> bool:
-        if self._policy is None:
-            return False
         try:
             answer = await self._policy.ask(event, msg)
         except (PolicyError, Rejection) as err:
@@ -187,7 +327,7 @@ class DeliveryLog:
             return False
         return answer is not None and answer is not False
 
-    async def _has_room(self, logger: _LocalLogger) -> bool:
+    async def _has_room(self, logger: LocalLogger) -> bool:
         """Wait until it has; False if the log was closed meanwhile."""
         while logger.is_full:
             if logger not in self._loggers:
@@ -198,60 +338,3 @@ class DeliveryLog:
 
     def _wake(self) -> None:
         self._due_changed.set()
-
-
-class _LocalLogger:
-    """One `configure_local_logs`. routes: writer and segment header of each type that is enabled."""
-
-    __slots__ = (
-        "_back_pressure",
-        "directories",
-        "filter_event",
-        "headers",
-        "meta",
-        "min_free_inodes",
-        "min_free_space",
-        "routes",
-        "writers",
-    )
-
-    def __init__(self, config: LocalLogsConfig, clock: Callable[[], float], wake: Callable[[], None]) -> None:
-        writers: dict[tuple[str, str], SegmentWriter] = {}
-        self.routes: dict[RecordType, tuple[SegmentWriter, str]] = {}
-        for kind in RecordType:
-            per_record = config.per_record.get(kind.value, config.per_record.get("Any"))
-            directory, suffix, segment_header = config.log_dir, "", ""
-            if per_record is not None:
-                if not per_record.enable:
-                    continue
-                directory = per_record.log_dir or directory
-                suffix = per_record.suffix or ""
-                segment_header = per_record.segment_header
-            place = (directory, suffix)
-            if place not in writers:
-                writers[place] = SegmentWriter(
-                    directory,
-                    suffix,
-                    compression_level=config.compression_level,
-                    max_size=config.max_file_size,
-                    max_duration=config.max_segment_duration,
-                    clock=clock,
-                    wake=wake,
-                )
-            self.routes[kind] = (writers[place], segment_header)
-        self.writers = tuple(writers.values())
-        self.directories = tuple(dict.fromkeys([config.log_dir, *(place[0] for place in writers)]))
-        self.meta = MetaSelection(config.meta)
-        self.headers = HeaderSelection(config.headers)
-        self.filter_event = config.filter_event
-        self.min_free_space = config.min_free_space
-        self.min_free_inodes = config.min_free_inodes
-        self._back_pressure = config.back_pressure
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the disk fails and as many lines wait as may."""
-        failing = False
-        for writer in self.writers:
-            failing = failing or writer.failing
-        return failing and sum(writer.waiting for writer in self.writers) >= self._back_pressure

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from kumo_py.proto.reply import Response
 
 EMPTY_OBJECT = b"{}"
+UNCATEGORIZED = b'"Uncategorized"'
+"""The bounce classification that fits what no rule matches."""
 
 _START = {kind: b'{"type":"%b","id":"' % kind.encode() for kind in RecordType}
 _NO_EGRESS = b'"egress_pool":null,"egress_source":null,"source_address":null'
@@ -52,8 +54,9 @@ class RecordEncoder:
         meta: bytes,
         headers: bytes,
         feedback_report: object,
+        label: bytes = UNCATEGORIZED,
     ) -> bytes:
-        """A record about a message. now: Unix seconds. meta, headers: JSON objects."""
+        """A record about a message. now: Unix seconds. meta, headers: JSON objects; label: JSON string."""
         if queue is None:
             try:
                 queue = msg.queue_name
@@ -86,7 +89,7 @@ class RecordEncoder:
                         b',"peer_address":',
                         json.peer,
                         times,
-                        b',"num_attempts":%d,"bounce_classification":"Uncategorized",' % msg.attempts,
+                        b',"num_attempts":%d,"bounce_classification":%b,' % (msg.attempts, label),
                         json.egress,
                         b',"feedback_report":',
                         b"null" if feedback_report is None else dumps(feedback_report),
@@ -107,7 +110,14 @@ class RecordEncoder:
                 dumps = to_json  # rare: something that is no JSON; once more, piece by piece
 
     def rejection(
-        self, sender: str, recipient: str, response: Response, context: LogContext, now: float, meta: bytes
+        self,
+        sender: str,
+        recipient: str,
+        response: Response,
+        context: LogContext,
+        now: float,
+        meta: bytes,
+        label: bytes = UNCATEGORIZED,
     ) -> bytes:
         """A Rejection: there is no message, and of the connection only the peer and the session are named."""
         json = context.json
@@ -123,7 +133,7 @@ class RecordEncoder:
                 b',"peer_address":',
                 json.peer,
                 self._times(now, now),
-                b',"num_attempts":0,"bounce_classification":"Uncategorized",',
+                b',"num_attempts":0,"bounce_classification":%b,' % label,
                 _NO_EGRESS,
                 b',"feedback_report":null,"meta":',
                 meta,
