@@ -5,6 +5,7 @@ from kumo_py.dns.config import IpLookupStrategy, NameServer, ResolverConfig, Res
 from kumo_py.dns.configure import AggregateBackend, Configured, parse_resolver, parse_unbound
 from kumo_py.dns.errors import DnsError, NoSuchDomain
 from kumo_py.dns.exchanger import HostAddress, MailExchanger
+from kumo_py.dns.mta_sts_fetch import PolicyFetcher
 from kumo_py.dns.names import split_port
 from kumo_py.dns.plan import connection_plan
 from kumo_py.dns.resolver import Resolver
@@ -25,6 +26,7 @@ __all__ = [
     "MxRecord",
     "NameServer",
     "NoSuchDomain",
+    "PolicyFetcher",
     "RecordType",
     "Resolver",
     "ResolverConfig",
