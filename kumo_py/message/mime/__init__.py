@@ -9,8 +9,8 @@ from kumo_py.message.mime.header_map import HeaderMap
 from kumo_py.message.mime.make import new_binary, new_multipart, new_text
 from kumo_py.message.mime.parser import MAX_DEPTH, parse
 from kumo_py.message.mime.part import MAX_PARTS, Part
-from kumo_py.message.mime.rebuild import CheckFixSettings, rebuild
-from kumo_py.message.mime.structure import SimpleStructure, simple_structure
+from kumo_py.message.mime.rebuild import CheckFixSettings
+from kumo_py.message.mime.structure import SimpleStructure
 
 __all__ = [
     "MAX_DEPTH",
@@ -29,6 +29,4 @@ __all__ = [
     "new_multipart",
     "new_text",
     "parse",
-    "rebuild",
-    "simple_structure",
 ]

@@ -26,11 +26,13 @@ from kumo_py.message.mime.conformance import Conformance
 from kumo_py.message.mime.content import Attachment, octets_content, text_content
 from kumo_py.message.mime.errors import MimeError
 from kumo_py.message.mime.header_map import HeaderMap
+from kumo_py.message.mime.structure import SimpleStructure, simple_structure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kumo_py.message.mime.header import Header
+    from kumo_py.message.mime.rebuild import CheckFixSettings
     from kumo_py.message.mime_params import MimeParameters
 
 T = TypeVar("T")
@@ -236,6 +238,21 @@ class Part:
         self._written = Written(
             body, 0, 0, len(body), len(body), before.separator or b"\r\n", before.lead, flags=flags
         )
+
+    # -- as a whole --------------------------------------------------------------------------------
+    def simple_structure(self) -> SimpleStructure:
+        """The text, the HTML and the attachments."""
+        return simple_structure(self)
+
+    def rebuild(self, settings: CheckFixSettings | None = None) -> Part:
+        """A new part of the same content, with canonical headers, encodings and line ends.
+
+        What cannot be understood, such as a malformed Date, is left out. Raises MimeError for a body that cannot
+        be decoded, ValueError for encodings in the settings that are not known.
+        """
+        from kumo_py.message.mime.rebuild import rebuild  # which makes parts
+
+        return rebuild(self, settings)
 
     # -- conformance -------------------------------------------------------------------------------
     @property
