@@ -1,12 +1,12 @@
 """A rolling counter: what was counted in the last n spans of time (KumoMTA's `kumo.counter_series`).
 
 Time is given by the caller, in seconds that never decrease. Buckets follow each other without gaps from the
-moment of creation on; each holds 0 to 2**64 - 1.
+moment of creation on; neither they nor sums of them go beyond Lua's largest integer.
 """
 
 from __future__ import annotations
 
-MAX = 2**64 - 1
+MAX = 2**63 - 1
 
 
 class CounterSeries:
@@ -42,13 +42,13 @@ class CounterSeries:
     def sum(self, now: float) -> int:
         """All buckets together."""
         self._turn(now)
-        return sum(self._buckets)
+        return min(sum(self._buckets), MAX)
 
     def sum_over(self, now: float, seconds: float) -> int:
         """The latest buckets that cover so many seconds, at least one."""
         latest = self._turn(now)
         covered = int(min(max(-(seconds // -self.bucket_size), 1), len(self._buckets)))
-        return sum(self._buckets[latest - n] for n in range(covered))
+        return min(sum(self._buckets[latest - n] for n in range(covered)), MAX)
 
     def _put(self, now: float, value: int) -> None:
         self._buckets[self._turn(now)] = min(max(value, 0), MAX)
