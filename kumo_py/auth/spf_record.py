@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -13,6 +14,8 @@ Kind = Literal["all", "include", "a", "mx", "ptr", "ip4", "ip6", "exists"]
 Qualifier = Literal["pass", "fail", "softfail", "neutral"]
 
 _VERSION = "v=spf1"
+_LONGEST_KEPT = 2048
+"""Characters: what is kept of strangers' records stays below some megabytes."""
 _QUALIFIERS: dict[str, Qualifier] = {"": "pass", "+": "pass", "-": "fail", "~": "softfail", "?": "neutral"}
 _TERM = re.compile(r"([+\-~?]?)([A-Za-z][A-Za-z0-9\-_.]*)(.*)", re.DOTALL)
 _PREFIXES = re.compile(r"(.*?)(?:/(0|[1-9][0-9]?))?(?://(0|[1-9][0-9]{0,2}))?", re.DOTALL)
@@ -49,6 +52,15 @@ def is_spf(text: str) -> bool:
 
 def parse_record(text: str) -> Record:
     """Read a record that `is_spf`. Raises SpfSyntaxError."""
+    return _parsed(text) if len(text) <= _LONGEST_KEPT else _parse(text)
+
+
+@functools.lru_cache(512)  # the records of large senders come again and again, and reading is most of the work
+def _parsed(text: str) -> Record:
+    return _parse(text)
+
+
+def _parse(text: str) -> Record:
     directives: list[Directive] = []
     modifiers: dict[str, MacroString] = {}
     for term in text[len(_VERSION) :].split(" "):

@@ -538,3 +538,24 @@ async def test_a_whole_resolver_over_sockets() -> None:
         assert (address.addr, address.is_secure) == ("192.0.2.1", True)
         await resolver.lookup_mx("example.com")
     assert len(server.queries) == 3
+
+
+async def test_names_and_texts_over_sockets() -> None:
+    def behave(query: dns.message.Message, is_tcp: bool) -> Reply:
+        match query.question[0].to_text():
+            case "1.2.0.192.in-addr.arpa. IN PTR":
+                return to(query, answering("answer 1.2.0.192.in-addr.arpa. 300 PTR Mx.Example.com."))
+            case "example.com. IN TXT":
+                return to(query, answering('answer example.com. 300 TXT "v=spf1 " "-all"'))
+            case "missing.example.com. IN TXT":
+                return to(query, answering(SOA, rcode=dns.rcode.NXDOMAIN))
+        return to(query, answering(rcode=dns.rcode.SERVFAIL))
+
+    server = NameServer(behave)
+    async with serving(server) as servers:
+        resolver = Resolver(convert({"name_servers": servers}, ResolverConfig, "test"))
+        assert await resolver.lookup_ptr("192.0.2.1") == ("mx.example.com",)
+        assert await resolver.lookup_txt("example.com") == ("v=spf1 -all",)
+        assert await resolver.lookup_txt("missing.example.com") == ()
+        with pytest.raises(DnsError, match="TXT lookup for broken"):
+            await resolver.lookup_txt("broken.example.com")
