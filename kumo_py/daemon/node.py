@@ -28,7 +28,7 @@ from kumo_py.daemon.reload import TRIAL_TIME, Reloader, Trial
 from kumo_py.daemon.server_tls import ServerContexts
 from kumo_py.dns import PolicyFetcher, Resolvers
 from kumo_py.limits.lease import Leases
-from kumo_py.limits.throttle import Throttles
+from kumo_py.limits.shared import SharedThrottles
 from kumo_py.logs import DeliveryLog
 from kumo_py.policy import LuaPolicy
 from kumo_py.queue.admin import AdminRules
@@ -89,6 +89,7 @@ class Node:
         self.resolvers = Resolvers()
         self.resolvers.mta_sts.fetch = PolicyFetcher()
         self.admin = AdminRules(trio.current_time, lambda: self.wall())
+        self.throttles = SharedThrottles(trio.current_time)
         self.templates = Templates(lambda: self.wall())
         self._starting = True
         self._ids = SpoolIdSource(os.urandom(6), int.from_bytes(os.urandom(2)) & 0x3FFF)
@@ -191,7 +192,7 @@ class Node:
             spool=spool,
             delivery_log=self.log,
             resolver=self.resolver,
-            throttles=Throttles(),
+            throttles=self.throttles.local,
             leases=Leases(),
             wall=self.wall,
             admin=self.admin,
@@ -219,7 +220,8 @@ class Node:
         support.start_soon(self.reloader.serve)
 
     def _epoch_began(self) -> None:
-        pass
+        if self._queues is not None:
+            self._queues.epoch_changed()
 
     async def _try_policy(self) -> Trial:
         return await trio.to_thread.run_sync(trio.run, try_policy, self._policy_path, abandon_on_cancel=True)
@@ -342,6 +344,12 @@ class Node:
 
     async def load_message(self, msg: Message) -> None:
         await self.queues.spool.load(msg)
+
+    async def shutdown_within(self, seconds: float) -> bool:
+        with trio.move_on_after(seconds):
+            await self._stop.wait()
+            return True
+        return False
 
     def diagnostic(self, level: str, text: str) -> None:
         getattr(log, "warning" if level == "warn" else level)(text)

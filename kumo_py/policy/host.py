@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from kumo_py.core.templates import Templates
     from kumo_py.dns import Resolver, Resolvers
+    from kumo_py.limits.shared import SharedThrottles
     from kumo_py.logs import DeliveryLog
     from kumo_py.logs.config import LocalLogsConfig
     from kumo_py.message.message import Message
@@ -89,6 +90,15 @@ class Host(Protocol):
     @property
     def admin(self) -> AdminRules:
         """What operators suspend and bounce; there before the queues run."""
+        ...
+
+    @property
+    def throttles(self) -> SharedThrottles:
+        """Those that the policy names."""
+        ...
+
+    async def shutdown_within(self, seconds: float) -> bool:
+        """Wait; True at once when the node begins to shut down."""
         ...
 
     async def load_message(self, msg: Message) -> None:

@@ -9,6 +9,7 @@ import trio
 from kumo_py.core.spool_id import SpoolIdSource
 from kumo_py.core.templates import Templates
 from kumo_py.dns import Resolvers, ZoneBackend
+from kumo_py.limits.shared import SharedThrottles
 from kumo_py.queue.admin import AdminRules
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class RecordingHost:
         """Something with queues and a log."""
         self.resolvers = Resolvers(backend=ZoneBackend())
         self.admin = AdminRules(trio.current_time, self.wall)
+        self.throttles = SharedThrottles(trio.current_time)
+        self.shutdown = trio.Event()
         self.templates = Templates(self.wall)
 
     def wall(self) -> float:
@@ -91,6 +94,12 @@ class RecordingHost:
         if not msg.meta_loaded:
             msg.sender, msg.recipients, msg.meta = "from@spool.example", ("to@spool.example",), {}
         msg.load_data(SPOOLED)
+
+    async def shutdown_within(self, seconds: float) -> bool:
+        with trio.move_on_after(seconds):
+            await self.shutdown.wait()
+            return True
+        return False
 
     def diagnostic(self, level: str, text: str) -> None:
         self.calls.append((level, text))

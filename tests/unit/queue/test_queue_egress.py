@@ -123,9 +123,9 @@ def test_one_more_connection_is_wanted_up_to_the_goal(limit: int, connections: i
 def test_options_that_have_no_effect_yet_are_named() -> None:
     assert without_effect(EgressPath()) == []
     assert without_effect(QueueConfig()) == []
-    path = EgressPath(refresh_strategy="Epoch", enable_dane=True, connection_limit=LimitSpec(5))
-    assert sorted(without_effect(path)) == ["enable_dane", "refresh_strategy"]
-    assert without_effect(QueueConfig(refresh_strategy="Epoch")) == ["refresh_strategy"]
+    path = EgressPath(readyq_pool_name="x", enable_dane=True, connection_limit=LimitSpec(5))
+    assert sorted(without_effect(path)) == ["enable_dane", "readyq_pool_name"]
+    assert without_effect(QueueConfig(timerwheel_tick_interval=Duration(1))) == ["timerwheel_tick_interval"]
 
 
 HEEDED_ELSEWHERE = {
