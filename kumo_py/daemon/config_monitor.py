@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +17,10 @@ import trio
 from watchfiles import watch
 
 from kumo_py.core.glob import Glob
+from kumo_py.policy.source import NO_DIGEST, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from watchfiles import Change
 
@@ -32,8 +32,6 @@ POLL_INTERVAL = 10.0
 _SETTLE = 0.1
 """Seconds after the first event in which an editor may write the rest."""
 
-Fingerprint = bytes
-
 
 class ConfigMonitor:
     """Call `use` for what to look at, and run `watch`."""
@@ -41,15 +39,26 @@ class ConfigMonitor:
     def __init__(self) -> None:
         self._globs = [Glob(pattern) for pattern in DEFAULT_GLOBS]
         self._files: set[str] = set()
-        self._known: dict[str, tuple[tuple[int, int, int], bytes]] = {}
+        self._expected: dict[str, bytes] = {}
+        """By path, the digests of what is no news."""
+        self._new_globs = True
+        self._stamps: dict[str, tuple[tuple[int, int, int], bytes]] = {}
+        """So that only what may have changed is read."""
         self._rewatch = trio.CancelScope()
         self._wake = trio.Event()
 
-    def use(self, globs: Iterable[str] | None = None, files: Iterable[str] = ()) -> None:
-        """Look at these; without `globs` at those of before. Raises ValueError for a bad pattern."""
+    def use(self, globs: Iterable[str] | None = None, read: Mapping[str, bytes] | None = None) -> None:
+        """Look at what these match, and at the files that the policy has read, by their digests then.
+
+        None is what it was before. Raises ValueError for a bad pattern.
+        """
         if globs is not None:
             self._globs = [Glob(os.path.abspath(pattern)) for pattern in globs]
-        self._files = {os.path.abspath(file) for file in files}
+            self._new_globs = True
+        if read is not None:
+            digests = {os.path.abspath(file): known for file, known in read.items()}
+            self._files = set(digests)
+            self._expected |= digests
         self._rewatch.cancel()
 
     async def files(self) -> list[str]:
@@ -59,18 +68,23 @@ class ConfigMonitor:
 
     async def watch(self, changed: Callable[[], Awaitable[None]]) -> None:
         """Await `changed` after each edit, for ever."""
-        seen = await self._fingerprint()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen)
             while True:
+                found = await trio.to_thread.run_sync(self._look)
+                expected = {path: self._expected[path] for path in found if path in self._expected}
+                if self._new_globs:  # what they match is no news, only what becomes of it
+                    expected = found | expected
+                    self._new_globs = False
+                is_news = found != expected or any(path not in found for path in self._expected)
+                self._expected = found
+                if is_news:
+                    await changed()
+                    continue
                 with trio.move_on_after(POLL_INTERVAL):
                     await self._wake.wait()
                     await trio.sleep(_SETTLE)
                 self._wake = trio.Event()
-                now = await self._fingerprint()
-                if now != seen:
-                    seen = now
-                    await changed()
 
     async def _listen(self) -> None:
         """Wake up for each event of the system."""
@@ -113,28 +127,23 @@ class ConfigMonitor:
     def _concerns(self, change: Change, path: str) -> bool:
         return path in self._files or any(glob.matches(path) for glob in self._globs)
 
-    async def _fingerprint(self) -> Fingerprint:
-        return await trio.to_thread.run_sync(self._read)
-
-    def _read(self) -> Fingerprint:
-        paths = sorted(_matching(self._globs) | self._files)
-        known, self._known = self._known, {}
-        whole = blake2b()
-        for path in paths:
-            whole.update(path.encode("utf-8", "surrogateescape") + b"\0")
+    def _look(self) -> dict[str, bytes]:
+        """The digests of all that is to be looked at."""
+        found = {}
+        stamps, self._stamps = self._stamps, {}
+        for path in _matching(self._globs) | self._files:
             try:
                 status = os.stat(path)
                 stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-                before = known.get(path)
-                digest = (
-                    before[1] if before and before[0] == stamp else blake2b(Path(path).read_bytes()).digest()
-                )
-            except OSError as err:
-                whole.update(str(err.errno).encode())
-                continue
-            self._known[path] = stamp, digest
-            whole.update(digest)
-        return whole.digest()
+                before = stamps.get(path)
+                if before is None or before[0] != stamp:
+                    before = stamp, digest(Path(path).read_bytes())
+            except OSError:
+                found[path] = NO_DIGEST
+            else:
+                self._stamps[path] = before
+                found[path] = before[1]
+        return found
 
 
 def _existing(directories: Iterable[str]) -> set[str]:

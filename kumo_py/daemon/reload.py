@@ -80,7 +80,7 @@ class Reloader:
     async def serve(self) -> None:
         """Reload after each edit and each request, for ever."""
         self._begin_epoch()
-        self._monitor.use(files=self._policy.source.files())
+        self._monitor.use(read=self._policy.source.digests)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._monitor.watch, self.reload)
             while True:
@@ -104,7 +104,7 @@ class Reloader:
             self.status.reloads += 1
             self.status.error = None
             self.status.restart_needed = changes(self._policy.configured, trial.configured)
-            self._monitor.use(_globs(trial.configured), self._policy.source.files())
+            self._monitor.use(_globs(trial.configured), self._policy.source.digests)
             self._begin_epoch()
             log.info(f"the policy has changed: epoch {self.status.epoch} begins")
             for change in self.status.restart_needed:

@@ -443,12 +443,9 @@ class LuaContext:
 
     async def read_file(self, path: str) -> bytes:
         """A file's content; at the top level of the policy, as the epoch's first context saw it. Raises OSError."""
-        known = self.source.data
         if self.event is not None:
             return await trio.Path(path).read_bytes()
-        if path not in known:
-            known[path] = await trio.Path(path).read_bytes()
-        return known[path]
+        return await trio.to_thread.run_sync(self.source.data, path)
 
     # -- called from Lua -------------------------------------------------------------------------------
     def _find(self, owner: bytes, name: bytes) -> tuple[LuaValue, ...]:
@@ -489,7 +486,7 @@ class LuaContext:
     def _add_module(self, name: bytes, path: bytes) -> tuple[LuaValue, ...]:
         """(code,), or (False, message)."""
         try:
-            return (self.source.add_module(name.decode(), path.decode()).code,)
+            return (self.source.module(name.decode(), path.decode()).code,)
         except (PolicyError, UnicodeDecodeError) as err:
             return False, str(err).encode()
 

@@ -65,7 +65,7 @@ class LuaPolicy:
 
         Raises PolicyError; then nothing has changed.
         """
-        pool = ContextPool(self.env, source or PolicySource.read(self.path), self._clock)
+        pool = ContextPool(self.env, source or PolicySource(str(self.path)), self._clock)
         ctx = await pool.make()
         old = self._pool if self.epoch else None
         self._pool, self._events = pool, ctx.events
@@ -177,5 +177,6 @@ class LuaPolicy:
 
     def close(self) -> None:
         """Free all contexts."""
-        self._pool.close()
+        if self.epoch:
+            self._pool.close()
         self._events = frozenset()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
+from hashlib import blake2b
 from importlib import resources
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from lupa import lua54
 
 from kumo_py.core.policy import PolicyError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _COMPILE = b"""
 local text, name = ...
@@ -29,7 +27,6 @@ class Module:
     code: bytes
 
 
-@dataclass(frozen=True, slots=True)
 class PolicySource:
     """The policy as it was read: all contexts of an epoch run the same code on the same data.
 
@@ -37,39 +34,52 @@ class PolicySource:
     first asks for it. So an edit, good or bad, is seen by no context until the next epoch.
     """
 
-    path: str
-    code: bytes
-    modules: dict[str, Module] = field(default_factory=dict)
-    """By the name that `require` was given."""
-    data: dict[str, bytes] = field(default_factory=dict)
-    """By path."""
-
-    @classmethod
-    def read(cls, path: Path) -> PolicySource:
+    def __init__(self, path: str) -> None:
         """Raises PolicyError if the file cannot be read, or is no Lua."""
-        return cls(str(path), _compiled_file(str(path)))
+        self.modules: dict[str, Module] = {}
+        """By the name that `require` was given."""
+        self.digests: dict[str, bytes] = {}
+        """Of all files that were read, by path."""
+        self._data: dict[str, bytes] = {}
+        self.code = self._compiled_file(path)
 
-    def add_module(self, name: str, path: str) -> Module:
-        """Read a module, unless it was read before. Raises PolicyError."""
+    def module(self, name: str, path: str) -> Module:
+        """A module, read unless it was read before. Raises PolicyError."""
         module = self.modules.get(name)
         if module is None:
-            module = self.modules[name] = Module(path, _compiled_file(path))
+            module = self.modules[name] = Module(path, self._compiled_file(path))
         return module
 
-    def files(self) -> set[str]:
-        """The paths of all that was read."""
-        return {self.path, *(module.path for module in self.modules.values()), *self.data}
+    def data(self, path: str) -> bytes:
+        """A file's content, read unless it was read before. Raises OSError."""
+        content = self._data.get(path)
+        if content is None:
+            content = self._data[path] = self._read(path)
+        return content
+
+    def _compiled_file(self, path: str) -> bytes:
+        try:
+            text = self._read(path)
+        except OSError as err:
+            raise PolicyError(f"cannot read the policy file {path}: {err.strerror}") from None
+        if text.startswith(b"#"):
+            text = b"--" + text  # a script's first line, as Lua's own loader has it
+        return compiled(text, f"@{path}")
+
+    def _read(self, path: str) -> bytes:
+        self.digests[path] = NO_DIGEST
+        content = Path(path).read_bytes()
+        self.digests[path] = digest(content)
+        return content
 
 
-def _compiled_file(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            text = file.read()
-    except OSError as err:
-        raise PolicyError(f"cannot read the policy file {path}: {err.strerror}") from None
-    if text.startswith(b"#"):
-        text = b"--" + text  # a script's first line, as Lua's own loader has it
-    return compiled(text, f"@{path}")
+NO_DIGEST = b""
+"""Of a file that cannot be read."""
+
+
+def digest(content: bytes) -> bytes:
+    """What tells contents apart."""
+    return blake2b(content).digest()
 
 
 def compiled(text: bytes, name: str) -> bytes:
