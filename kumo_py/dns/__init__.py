@@ -2,7 +2,7 @@
 
 from kumo_py.dns.answer import Answer, Backend, MxRecord, RecordType, TlsaRecord
 from kumo_py.dns.config import IpLookupStrategy, NameServer, ResolverConfig, ResolverOptions, load_resolv_conf
-from kumo_py.dns.configure import AggregateBackend, Configured, parse_resolver, parse_unbound
+from kumo_py.dns.configure import AggregateBackend, ConfiguredResolver, parse_resolver, parse_unbound
 from kumo_py.dns.errors import DnsError, NoSuchDomain
 from kumo_py.dns.exchanger import HostAddress, MailExchanger
 from kumo_py.dns.mta_sts_fetch import PolicyFetcher
@@ -18,7 +18,7 @@ __all__ = [
     "AggregateBackend",
     "Answer",
     "Backend",
-    "Configured",
+    "ConfiguredResolver",
     "DnsError",
     "HostAddress",
     "IpLookupStrategy",

@@ -50,7 +50,7 @@ class AggregateBackend:
 
 
 @dataclass(frozen=True, slots=True)
-class Configured:
+class ConfiguredResolver:
     """What a `Resolver` is made of."""
 
     config: ResolverConfig
@@ -59,7 +59,7 @@ class Configured:
     """Of each option that changes nothing here, a sentence that says so."""
 
 
-def parse_resolver(spec: object, what: str) -> Configured:
+def parse_resolver(spec: object, what: str) -> ConfiguredResolver:
     """Make what `spec` describes; `what` opens error messages. Raises OptionError.
 
     `spec` is "HickorySystemConfig", a table with one of Hickory, Unbound, Test and
@@ -68,13 +68,13 @@ def parse_resolver(spec: object, what: str) -> Configured:
     """
     if spec == "HickorySystemConfig":
         config = ResolverConfig()
-        return Configured(config, UpstreamBackend(config))
+        return ConfiguredResolver(config, UpstreamBackend(config))
     if not isinstance(spec, dict):
         raise OptionError(f"{what}: expected 'HickorySystemConfig' or a table")
     kind, inner = next(iter(spec.items())) if len(spec) == 1 else (None, None)
     match kind:
         case "Test":
-            return Configured(ResolverConfig(), _test_backend(inner, f"{what}: Test"))
+            return ConfiguredResolver(ResolverConfig(), _test_backend(inner, f"{what}: Test"))
         case "Aggregate":
             return _aggregate(inner, f"{what}: Aggregate")
         case "Hickory":
@@ -84,7 +84,7 @@ def parse_resolver(spec: object, what: str) -> Configured:
     return _upstream(spec, what)
 
 
-def parse_unbound(spec: object, what: str) -> Configured:
+def parse_unbound(spec: object, what: str) -> ConfiguredResolver:
     """As `parse_resolver`, for the options of Unbound as such. Raises OptionError."""
     options = spec.get("options") if isinstance(spec, dict) else None
     for name in options if isinstance(options, dict) else ():
@@ -96,21 +96,22 @@ def parse_unbound(spec: object, what: str) -> Configured:
     return _upstream(spec, what)
 
 
-def _upstream(spec: object, what: str) -> Configured:
+def _upstream(spec: object, what: str) -> ConfiguredResolver:
     config = convert(spec, ResolverConfig, what)
-    return Configured(config, UpstreamBackend(config), tuple(without_effect(config)))
+    return ConfiguredResolver(config, UpstreamBackend(config), tuple(without_effect(config)))
 
 
-def _aggregate(spec: object, what: str) -> Configured:
+def _aggregate(spec: object, what: str) -> ConfiguredResolver:
     if not isinstance(spec, list):
         raise OptionError(f"{what}: expected a list of resolvers")
     parts = [parse_resolver(part, f"{what}[{number}]") for number, part in enumerate(spec, 1)]
     notices = tuple(notice for part in parts for notice in part.notices)
-    return Configured(ResolverConfig(), AggregateBackend([part.backend for part in parts]), notices)
+    return ConfiguredResolver(ResolverConfig(), AggregateBackend([part.backend for part in parts]), notices)
 
 
 def _test_backend(spec: object, what: str) -> ZoneBackend:
-    zones = convert({"zones": spec} if isinstance(spec, list) else spec, _TestZones, what)
+    # Lua's empty table is a dict to us.
+    zones = convert({"zones": spec} if isinstance(spec, list) or spec == {} else spec, _TestZones, what)
     try:
         return ZoneBackend(zones.zones, dict.fromkeys(zones.servfail, "SERVFAIL"))
     except ValueError as error:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from kumo_py.dns.answer import Backend
-    from kumo_py.dns.configure import Configured
+    from kumo_py.dns.configure import ConfiguredResolver
 
 log = structlog.get_logger("kumo_py.dns")
 
@@ -58,7 +58,7 @@ class Resolvers:
         """Whether the resolver of that name was configured with just this."""
         return name in self._specs and self._specs[name] == spec
 
-    def configure(self, name: str | None, spec: object, configured: Configured) -> None:
+    def configure(self, name: str | None, spec: object, configured: ConfiguredResolver) -> None:
         """Make the resolver of that name, the default one for None, as `spec` says; `configured` is made of it."""
         config, backend = configured.config, configured.backend
         known = self.default if name is None else self._named.get(name)

@@ -19,6 +19,7 @@ from kumo_py.dns import (
     parse_unbound,
     split_port,
 )
+from kumo_py.policy.configured import Configured
 from kumo_py.policy.registry import Owner, Param
 from kumo_py.policy.types import (
     BOOLEAN,
@@ -37,7 +38,7 @@ from kumo_py.policy.types import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kumo_py.dns import Configured, Resolver
+    from kumo_py.dns import ConfiguredResolver, Resolver
     from kumo_py.policy.context import LuaContext
 
 dns = Owner("kumo.dns")
@@ -233,9 +234,16 @@ def _configure(
     name: str | None,
     spec: object,
     what: str,
-    parse: Callable[[object, str], Configured] = parse_resolver,
+    parse: Callable[[object, str], ConfiguredResolver] = parse_resolver,
 ) -> None:
-    """A policy runs again for every context: what was said before costs nothing and keeps its caches."""
+    """A policy runs again for every context: what was said before costs nothing and keeps its caches.
+
+    Done while a policy is validated too: nothing is asked before a lookup, and lookups should go where they will.
+    """
+    if ctx.event in ("pre_init", "init"):
+        # A reload names what the new `init` wants otherwise.
+        label = what.partition(" ")[0]
+        ctx.env.configured.append(Configured(label, [spec] if name is None else [name, spec]))
     resolvers = ctx.env.host.resolvers
     said = (parse.__name__, spec)
     if not resolvers.knows(name, said):
@@ -288,26 +296,30 @@ def load_resolv_conf_(ctx: LuaContext, path: str | None) -> dict[str, object]:
     }
 
 
-@dns.function("set_mx_concurrency_limit", Param("limit", INTEGER), since="2025.05.06-b29689af")
+@dns.function(
+    "set_mx_concurrency_limit", Param("limit", INTEGER), since="2025.05.06-b29689af", configures=True
+)
 def set_mx_concurrency_limit(ctx: LuaContext, limit: int) -> None:
     """How many queries a resolver may have under way at a time; 128 without this."""
     ctx.env.host.resolvers.set_mx_concurrency(limit)
 
 
-@dns.function("set_mx_timeout", Param("duration", TIME_DELTA), since="2025.03.19-1d3f1f67")
+@dns.function("set_mx_timeout", Param("duration", TIME_DELTA), since="2025.03.19-1d3f1f67", configures=True)
 def set_mx_timeout(ctx: LuaContext, duration: float) -> None:
     """How long an MX lookup may take in all; 5 seconds without this."""
     ctx.env.host.resolvers.set_mx_timeout(duration)
 
 
-@dns.function("set_mx_negative_cache_ttl", Param("duration", TIME_DELTA), since="2025.03.19-1d3f1f67")
+@dns.function(
+    "set_mx_negative_cache_ttl", Param("duration", TIME_DELTA), since="2025.03.19-1d3f1f67", configures=True
+)
 def set_mx_negative_cache_ttl(ctx: LuaContext, duration: float) -> None:
     """How long a failed MX lookup is remembered; without this, as long as the DNS says, or 30 seconds."""
     ctx.env.host.resolvers.set_mx_negative_ttl(duration)
 
 
 # -- MTA-STS -------------------------------------------------------------------------------------------
-@dns.function("set_mta_sts_enabled", Param("enabled", BOOLEAN))
+@dns.function("set_mta_sts_enabled", Param("enabled", BOOLEAN), configures=True)
 def set_mta_sts_enabled(ctx: LuaContext, enabled: bool) -> None:
     """Whether MTA-STS policies (RFC 8461) restrict the hosts of a domain, and so its site; they do without this."""
     ctx.env.host.resolvers.set_mta_sts_enabled(enabled)

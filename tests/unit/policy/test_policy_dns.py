@@ -352,3 +352,21 @@ async def test_an_enforced_policy_that_permits_nothing(policy: MakePolicy) -> No
         "it permits mx.other.example",
     ):
         await run(policy, "kumo.dns.lookup_mx 'example.com'", impossible)
+
+
+async def test_a_reload_can_tell_what_init_asked_for(policy: MakePolicy) -> None:
+    lua = policy("""
+        kumo.dns.set_mta_sts_enabled(true)
+        kumo.on('init', function()
+          kumo.dns.configure_test_resolver {}
+          kumo.dns.define_resolver('x', 'HickorySystemConfig')
+          kumo.dns.set_mx_timeout(3)
+        end)
+    """)
+    await lua.load()
+    await lua.ask("init")
+    assert [(call.name, call.arguments[-1]) for call in lua.configured] == [
+        ("kumo.dns.configure_test_resolver", {"Test": {}}),
+        ("kumo.dns.define_resolver('x')", "HickorySystemConfig"),
+        ("kumo.dns.set_mx_timeout", 3),
+    ]
