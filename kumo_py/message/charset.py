@@ -81,3 +81,8 @@ def decode_as(data: bytes, codec: str, errors: str = "strict") -> str:
         if wider is None and errors == "strict":
             raise
     return codecs.decode(data, wider or codec, errors)
+
+
+def encode_as(text: str, codec: str, errors: str = "strict") -> bytes:
+    """The bytes of a text in a codec that find_codec named. Raises UnicodeError, which is a ValueError."""
+    return codecs.encode(text, codec, errors)
