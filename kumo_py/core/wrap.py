@@ -7,7 +7,7 @@ HARD_WIDTH = 900
 
 
 def wrap(text: bytes, soft_width: int = SOFT_WIDTH, hard_width: int = HARD_WIDTH) -> bytes:
-    """The words of `text` in lines that a tab continues, shorter than `soft_width` where words allow it.
+    """The words of `text` in lines that a tab continues, of at most `soft_width` bytes where words allow it.
 
     Only a word longer than `hard_width` is cut. Raises ValueError if `hard_width` is not positive.
     """

@@ -93,7 +93,7 @@ _VALUE = Param("value", SHARED)
     "define", Param("name", TEXT), Param("limit", INTEGER, optional=True), result=queue.type, since=_SINCE
 )
 def define(ctx: LuaContext, name: str, limit: int | None) -> ValueQueue:
-    """The queue of that name. The first call makes it, and its limit stays; without a limit it takes whatever is sent."""
+    """The queue of that name. The first call makes it, and its limit stays; without one it takes all that is sent."""
     if limit is not None and limit < 1:
         raise ValueError(f"the limit must be at least 1, got {limit}")
     queues = ctx.env.state(_Queues)

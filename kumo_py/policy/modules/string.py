@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kumo_py.core.normalize_response import normalize_smtp_response as normalized
+from kumo_py.core.wrap import HARD_WIDTH, SOFT_WIDTH
+from kumo_py.core.wrap import wrap as wrapped
 from kumo_py.policy.registry import Owner, Param
 from kumo_py.policy.types import BOOLEAN, BYTES, INTEGER, TEXT, ListOf
 
@@ -55,7 +58,7 @@ def splitn(ctx: LuaContext, s: bytes, limit: int, pattern: bytes) -> list[bytes]
 @string.function("rsplit", _S, _PATTERN, result=_PIECES, since=_SINCE)
 def rsplit(ctx: LuaContext, s: bytes, pattern: bytes) -> list[bytes]:
     """As split, the last piece first."""
-    return s.split(pattern)[::-1]
+    return s.rsplit(pattern)[::-1]
 
 
 @string.function("rsplitn", _S, _LIMIT, _PATTERN, result=_PIECES, since=_SINCE)
@@ -104,3 +107,30 @@ def trim_start(ctx: LuaContext, s: str) -> str:
 def trim_end(ctx: LuaContext, s: str) -> str:
     """`s` without white space at its end."""
     return s.rstrip()
+
+
+_LATER = "2025.12.02-67ee9e96"
+
+
+@string.function(
+    "wrap",
+    _S,
+    Param("soft_limit", INTEGER, optional=True),
+    Param("hard_limit", INTEGER, optional=True),
+    result=BYTES,
+    since=_LATER,
+)
+def wrap(ctx: LuaContext, s: bytes, soft_limit: int | None, hard_limit: int | None) -> bytes:
+    """The words of `s` in lines that a tab continues, within the soft limit (75 bytes) where words allow it.
+    Only a word longer than the hard limit (900 bytes) is cut.
+    """
+    soft = SOFT_WIDTH if soft_limit is None else soft_limit
+    return wrapped(s, soft, HARD_WIDTH if hard_limit is None else hard_limit)
+
+
+@string.function("normalize_smtp_response", Param("response", TEXT), result=TEXT, since=_LATER)
+def normalize_smtp_response(ctx: LuaContext, response: str) -> str:
+    """An SMTP response with times, ids, addresses and the like replaced by {timestamp}, {duration}, {uuid}, {hash},
+    {ipaddr}, {base64} and {email}, so that responses that mean the same can be counted together.
+    """
+    return normalized(response)
