@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -93,7 +93,11 @@ def parse_unbound(spec: object, what: str) -> ConfiguredResolver:
                 f"{what}: options.{name}: Unbound has no such option, only {', '.join(_UNBOUND_OPTIONS)}; "
                 "kumo.dns.configure_resolver has more"
             )
-    return _upstream(spec, what)
+    configured = _upstream(spec, what)
+    if configured.config.name_servers:
+        return configured
+    notice = "the Unbound resolver has no name_servers: those of /etc/resolv.conf are asked, not the root's"
+    return replace(configured, notices=(*configured.notices, notice))
 
 
 def _upstream(spec: object, what: str) -> ConfiguredResolver:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from kumo_py.core.policy import PolicyError
@@ -250,7 +249,6 @@ async def test_wrong_configurations(policy: MakePolicy, configure: str, message:
 
 
 async def test_what_has_no_effect_is_said_once(policy: MakePolicy) -> None:
-    structlog.reset_defaults()
     with capture_logs() as logs:
         await run(
             policy,
@@ -261,12 +259,14 @@ async def test_what_has_no_effect_is_said_once(policy: MakePolicy) -> None:
               options = { ndots = 2, validate = true, timeout = '2s' },
             }
             kumo.dns.define_resolver('x', { Hickory = { options = { ndots = 3 } } })
+            kumo.dns.define_resolver('y', { Unbound = {} })
             """,
         )
     assert [line["event"].partition(":")[0] for line in logs] == [
         "the resolver option 'search' has no effect",
         "the resolver option 'ndots' has no effect",
         "the name server 192.0.2.53",
+        "the Unbound resolver has no name_servers",
     ]
 
 
