@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
-_QUOTED_OR_SPACE = re.compile(r'("[^"]*(?:"|$))|[ \t]+')
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ def sign(
 
     Raises ValueError unless there is a host header.
     """
-    signed = {name.lower(): _trimmed(value) for name, value in headers.items()}
+    signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
     if "host" not in signed:
         raise ValueError("headers must include 'host'")
     timestamp = when.strftime("%Y%m%dT%H%M%SZ")
@@ -108,8 +106,3 @@ def _hmac(key: bytes, text: str) -> bytes:
 
 def _encoded(text: str) -> str:
     return quote(text, safe="~")
-
-
-def _trimmed(value: str) -> str:
-    """White space at the ends removed and runs of it made one space, but for what is quoted."""
-    return _QUOTED_OR_SPACE.sub(lambda found: found[1] or " ", value).strip(" \t")

@@ -44,6 +44,8 @@ class KeySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             return cls(path=value)
         if not isinstance(value, dict):
             raise ValueError(_SHAPES)
+        if value.get("event_args") == {}:  # Lua's one empty table
+            value = {**value, "event_args": []}
         try:
             return msgspec.convert(value, cls)
         except msgspec.ValidationError as err:

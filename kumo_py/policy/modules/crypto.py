@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.padding import PKCS7
 from kumo_py.auth.aws_sigv4 import Credentials, Signature, sign
 from kumo_py.core.key_source import KeySource
 from kumo_py.policy.key_sources import load_key
+from kumo_py.policy.modules.digest import Digest
+from kumo_py.policy.modules.digest import result as digest
 from kumo_py.policy.registry import Owner, Param
 from kumo_py.policy.types import BYTES, VALUE, LuaValue, OptionTable, shown
 
@@ -107,11 +109,11 @@ async def aes_encrypt_block(
 
 
 @crypto.function(
-    "aes_decrypt_block", _ALGORITHM, Param("ciphertext", BYTES), _KEY, result=BYTES, since=_SINCE
+    "aes_decrypt_block", _ALGORITHM, Param("ciphertext", BYTES), _KEY, result=digest.type, since=_SINCE
 )
 async def aes_decrypt_block(
     ctx: LuaContext, algorithm: Algorithm, ciphertext: bytes, key: KeyOptions
-) -> bytes:
+) -> Digest:
     """Decrypt what aes_encrypt_block made; the plain text is the result's `bytes`."""
     cipher = await _cipher_key(ctx, key)
     if algorithm == "Cbc":
@@ -124,7 +126,7 @@ async def aes_decrypt_block(
     unpadder = PKCS7(_BLOCK * 8).unpadder()
     try:
         padded = decryptor.update(ciphertext) + decryptor.finalize()
-        return unpadder.update(padded) + unpadder.finalize()
+        return Digest(unpadder.update(padded) + unpadder.finalize())
     except ValueError:
         raise ValueError("this is not what was encrypted with this key and algorithm") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 from weakref import finalize
 
@@ -14,6 +15,7 @@ from kumo_py.core.lruttl import LruTtl
 from kumo_py.core.suggest import nearest
 from kumo_py.policy.file_glob import find_matches
 from kumo_py.policy.modules.kumo import kumo
+from kumo_py.policy.modules.time import Time, moment
 from kumo_py.policy.registry import Kind, Owner, Param
 from kumo_py.policy.types import BOOLEAN, BYTES, INTEGER, NUMBER, TEXT, ListOf, LuaValue, OneOf
 
@@ -29,6 +31,7 @@ fs = Owner("kumo.fs")
 DEFAULT_TTL = 60.0
 """Seconds that the matches of a pattern are remembered."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CHUNK = 1024 * 1024
 _SINCE = "2025.10.06-5ec871ab"
 _METADATA_SINCE = "2026.04.09-ea3b2a9b"
@@ -164,6 +167,20 @@ for _name, _attribute, _doc in (
     ("blocks", "st_blocks", "The number of 512-octet blocks that it takes."),
 ):
     _number(_name, _attribute, _doc)
+
+
+def _time(name: str, doc: str) -> None:
+    def field(ctx: LuaContext, of: Metadata) -> Time:
+        nanoseconds: int = getattr(of.stat, f"st_{name}_ns")
+        return Time(_EPOCH + timedelta(microseconds=nanoseconds // 1000))
+
+    field.__doc__ = doc
+    metadata.field(name, moment.type, since=_METADATA_SINCE)(field)
+
+
+_time("atime", "When it was read last.")
+_time("mtime", "When its content was changed last.")
+_time("ctime", "When its content or metadata were changed last.")
 
 
 # -- Files -------------------------------------------------------------------------------------------------------

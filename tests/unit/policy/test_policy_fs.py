@@ -114,6 +114,19 @@ async def test_metadata(policy: MakePolicy, tmp_path: Path) -> None:
     assert result[5:] == [s.st_size if name == "len" else getattr(s, f"st_{name}") for name in _FIELDS]
 
 
+async def test_times_of_metadata(policy: MakePolicy, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    os.utime(tmp_path / "file", ns=(1_000_000_000_500_000_000, 1_700_000_000_000_000_000))
+    result = await run(
+        policy,
+        """
+        local m = kumo.fs.metadata_for_path 'file'
+        return { m.atime.unix_timestamp, m.mtime.unix_timestamp, m.ctime.unix_timestamp > 1700000000 }
+        """,
+    )
+    assert result == [1_000_000_000, 1_700_000_000, True]
+
+
 async def test_metadata_of_links_and_directories(policy: MakePolicy, tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     (tmp_path / "link").symlink_to("dir")
