@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from kumo_py.message.cfws import octets_of
-from kumo_py.message.header_values import HeaderKind, canonical_name, kind_of
-from kumo_py.message.headers import HeaderError, header_line, shown
+from kumo_py.message.header_values import UNSTRUCTURED, HeaderKind, canonical_name, kind_of
+from kumo_py.message.headers import HeaderError, decoded, header_line, shown
 from kumo_py.message.mime.conformance import Conformance
 from kumo_py.message.mime.errors import MimeError
 
@@ -52,8 +52,13 @@ class Header:
             raise HeaderError(f"invalid header {shown(self.name)}: {err}") from None
 
     def rebuilt(self) -> Header:
-        """The header made anew of what it says, in canonical form. Raises HeaderError."""
+        """The header made anew of what it says, in canonical form. Raises HeaderError.
+
+        Of text that is not UTF-8, the octets that are wrong are replaced.
+        """
         kind = kind_of(self.name)
+        if kind is UNSTRUCTURED:
+            return Header.make(canonical_name(self.name), decoded(self.raw_value).decode("utf-8", "replace"))
         return Header.of_kind(canonical_name(self.name), kind, self.read(kind))
 
     def to_bytes(self, line_end: bytes = b"\r\n") -> bytes:
@@ -74,7 +79,7 @@ class Block(NamedTuple):
 _sub_fold = re.compile(rb"\r?\n(?=[ \t])").sub
 # A name may be empty, and may be followed by anything printable once white space stands after it, as in KumoMTA.
 _match_field = re.compile(
-    rb"([!-9;-~]*+)((?:[ \t][\t -9;-~]*+)?+: *+)((?:[^\n]*+\n(?=[ \t]))*+[^\n]*+\n?)"
+    rb"(?![ \t])([!-9;-~]*+)((?:[ \t][\t -9;-~]*+)?+: *+)((?:[^\n]*+\n(?=[ \t]))*+[^\n]*+\n?)"
 ).match
 _match_bare_line = re.compile(rb"([!-9;-~][\t -9;-~]*+)(\r*+(?:\n|\Z))").match
 _match_separator = re.compile(rb"\r?\n").match

@@ -9,7 +9,9 @@ import msgspec
 from kumo_py.message.charset_detection import detected
 from kumo_py.message.header_values import CONTENT_TYPE, MIME_PARAMS
 from kumo_py.message.headers import HeaderError
+from kumo_py.message.mime import transfer
 from kumo_py.message.mime.header import Header
+from kumo_py.message.mime.header_map import HeaderMap
 from kumo_py.message.mime.make import new_binary, new_multipart, new_text
 from kumo_py.message.mime.part import Part
 
@@ -52,6 +54,8 @@ def _rebuilt(part: Part, parts: list[Part], settings: CheckFixSettings | None) -
     type_ = part.content_type
     if parts:
         boundary = type_.get("boundary") if type_ else None
+        if boundary is not None and not (boundary.isascii() and boundary.isprintable()):
+            boundary = None
         new = new_multipart(type_.value if type_ else "multipart/mixed", parts, boundary)
     else:
         new = _rebuilt_leaf(part, type_, settings)
@@ -69,11 +73,12 @@ def _rebuilt(part: Part, parts: list[Part], settings: CheckFixSettings | None) -
 
 def _rebuilt_leaf(part: Part, type_: MimeParameters | None, settings: CheckFixSettings | None) -> Part:
     if type_ is not None and type_.media_type.startswith("message/"):
-        content = part.content
-        if content.isascii():  # RFC 2046 §5.2.1 lets it have no encoding
-            new = new_text(type_.value, "")
-            new.headers.set("Content-Type", type_)
-            return Part(new.headers, b"\r\n".join(content.splitlines()) + b"\r\n")
+        raw = part.raw_body
+        # RFC 2046 §5.2.1 lets it have no encoding. A CR alone would start a line, which may be a boundary.
+        plain = raw.isascii() and raw.count(b"\r") == raw.count(b"\r\n") and type_.get("boundary") is None
+        if plain and part.transfer_encoding in transfer.IDENTITY:
+            headers = HeaderMap([Header.of_kind("Content-Type", CONTENT_TYPE, type_)])
+            return Part(headers, b"\r\n".join(raw.splitlines()) + b"\r\n")
     body, as_claimed = part.text_or_octets()
     if not as_claimed and settings is not None and settings.detect_encoding:
         found = detected(part.content, settings.include_encodings, settings.exclude_encodings)

@@ -13,6 +13,7 @@ ENCODINGS = (*IDENTITY, "quoted-printable", "base64")
 
 # White space at the end of a line is not part of it (§6.7 rule 3). A run of it is looked at once.
 _sub_trailing = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)").sub
+_sub_dashes = re.compile(rb"^--[^\r\n]*+", re.MULTILINE).sub
 _sub_lone_lf = re.compile(rb"(?<!\r)\n").sub
 
 
@@ -39,10 +40,11 @@ def encode_base64(data: bytes) -> bytes:
 def encode_text(data: bytes) -> tuple[bytes, str | None]:
     """The body of a text, and its encoding if it needs one: whichever is shorter, quoted-printable if equal.
 
-    Line ends are CRLF; a CR or LF alone is encoded. The body ends with CRLF.
+    Line ends are CRLF; a CR or LF alone is encoded. The body ends with CRLF. No line of it starts as a boundary
+    does, so that no text can end the part it is in.
     """
     quoted = b"\r\n".join([binascii.b2a_qp(line, istext=False) for line in data.split(b"\r\n")])
-    quoted = quoted.replace(b"=\n", b"=\r\n")
+    quoted = _sub_dashes(_without_dashes, quoted.replace(b"=\n", b"=\r\n"))
     if quoted == data:
         body, encoding = quoted, None
     elif len(quoted) <= (len(data) + 2) // 3 * 4 * 78 // 76:
@@ -50,3 +52,17 @@ def encode_text(data: bytes) -> tuple[bytes, str | None]:
     else:
         body, encoding = encode_base64(data), "base64"
     return body if body.endswith(b"\r\n") else body + b"\r\n", encoding
+
+
+def _without_dashes(match: re.Match[bytes]) -> bytes:
+    line = b"=2D" + match[0][1:]
+    lines = []
+    while len(line) > 76:
+        cut = 72
+        if (escape := line.rfind(b"=", cut - 2, cut)) >= 0:
+            cut = escape
+        lines.append(line[:cut] + b"=")
+        line = line[cut:]
+        if line.startswith(b"--"):
+            line = b"=2D" + line[1:]
+    return b"\r\n".join((*lines, line))

@@ -74,49 +74,62 @@ async def test_long_values_are_folded(policy: MakePolicy) -> None:
 
 
 MAILBOX = {"address": {"local_part": "user", "domain": "host"}}
-ID = "id@example.com"
+GROUP = {"name": "G", "entries": [MAILBOX]}
 PARAMS = {"value": "a/b", "parameters": {"x": "y z"}}
+INLINE: dict[str, object] = {"value": "inline", "parameters": {}}
+SEVEN_BIT: dict[str, object] = {"value": "7bit", "parameters": {}}
 
 
 @pytest.mark.parametrize(
-    ("method", "name", "text", "value", "raw"),
+    ("get", "put", "name", "raw", "value"),
     [
-        ("from", "From", "user@host", [MAILBOX], "user@host"),
-        ("resent_from", "Resent-From", "user@host", [MAILBOX], "user@host"),
-        ("to", "To", "G: user@host;", [{"name": "G", "entries": [MAILBOX]}], "G: user@host;"),
-        ("reply_to", "Reply-To", "user@host", [MAILBOX], "user@host"),
-        ("cc", "Cc", "user@host", [MAILBOX], "user@host"),
-        ("bcc", "Bcc", "user@host", [MAILBOX], "user@host"),
-        ("resent_to", "Resent-To", "user@host", [MAILBOX], "user@host"),
-        ("resent_cc", "Resent-Cc", "user@host", [MAILBOX], "user@host"),
-        ("resent_bcc", "Resent-Bcc", "user@host", [MAILBOX], "user@host"),
-        ("sender", "Sender", "<user@host>", MAILBOX, "<user@host>"),
-        ("resent_sender", "Resent-Sender", "<user@host>", MAILBOX, "<user@host>"),
-        ("message_id", "Message-ID", "<id@example.com>", ID, "<id@example.com>"),
-        ("content_id", "Content-ID", "<id@example.com>", ID, "<id@example.com>"),
-        ("references", "References", "<a@b> <id@example.com>", ["a@b", ID], "<a@b> <id@example.com>"),
-        ("content_type", "Content-Type", 'a/b; x="y z"', PARAMS, 'a/b; x="y z"'),
-        ("content_disposition", "Content-Disposition", "inline", {"value": "inline", "parameters": {}}, "inline"),
-        ("content_transfer_encoding", "Content-Transfer-Encoding", "7bit",
-         {"value": "7bit", "parameters": {}}, "7bit"),
-        ("subject", "Subject", "Grüße", "Grüße", "=?UTF-8?q?Gr=C3=BC=C3=9Fe?="),
-        ("comments", "Comments", "none", "none", "none"),
-        ("mime_version", "Mime-Version", "1.0", "1.0", "1.0"),
+        ("headers:from()", "headers:set_from", "From", "user@host", [MAILBOX]),
+        ("headers:resent_from()", "headers:set_resent_from", "Resent-From", "user@host", [MAILBOX]),
+        ("headers:to()", "headers:set_to", "To", "G: user@host;", [GROUP]),
+        ("headers:reply_to()", "headers:set_reply_to", "Reply-To", "user@host", [MAILBOX]),
+        ("headers:cc()", "headers:set_cc", "Cc", "user@host", [MAILBOX]),
+        ("headers:bcc()", "headers:set_bcc", "Bcc", "user@host", [MAILBOX]),
+        ("headers:resent_to()", "headers:set_resent_to", "Resent-To", "user@host", [MAILBOX]),
+        ("headers:resent_cc()", "headers:set_resent_cc", "Resent-Cc", "user@host", [MAILBOX]),
+        ("headers:resent_bcc()", "headers:set_resent_bcc", "Resent-Bcc", "user@host", [MAILBOX]),
+        ("headers:sender()", "headers:set_sender", "Sender", "<user@host>", MAILBOX),
+        ("headers:resent_sender()", "headers:set_resent_sender", "Resent-Sender", "<user@host>", MAILBOX),
+        ("headers:message_id()", "headers:set_message_id", "Message-ID", "<id@b>", "id@b"),
+        ("headers:content_id()", "headers:set_content_id", "Content-ID", "<id@b>", "id@b"),
+        ("headers:references()", "headers:set_references", "References", "<a@b> <c@d>", ["a@b", "c@d"]),
+        ("headers:content_type()", "headers:set_content_type", "Content-Type", 'a/b; x="y z"', PARAMS),
+        (
+            "headers:content_disposition()",
+            "headers:set_content_disposition",
+            "Content-Disposition",
+            "inline",
+            INLINE,
+        ),
+        (
+            "headers:content_transfer_encoding()",
+            "headers:set_content_transfer_encoding",
+            "Content-Transfer-Encoding",
+            "7bit",
+            SEVEN_BIT,
+        ),
+        ("headers:subject()", "headers:set_subject", "Subject", "=?UTF-8?q?Gr=C3=BC=C3=9Fe?=", "Grüße"),
+        ("headers:comments()", "headers:set_comments", "Comments", "none", "none"),
+        ("headers:mime_version()", "headers:set_mime_version", "Mime-Version", "1.0", "1.0"),
     ],
 )  # fmt: skip
 async def test_known_headers_have_methods(
-    policy: MakePolicy, method: str, name: str, text: str, value: object, raw: str
+    policy: MakePolicy, get: str, put: str, name: str, raw: str, value: object
 ) -> None:
     """Given text, the header is that text; given what was read of it, it says the same again."""
     result = await run(
         policy,
         f"""
         headers:remove_all_named '{name}'
-        local before = headers:{method}()
-        headers:set_{method}('{text}')
-        local found, header = headers:{method}(), headers:get_first_named '{name}'
-        headers:set_{method}(type(found) == 'table' and found or '{text}')
-        return {{ before == nil, found, header.name, header.raw_value, headers:{method}() }}
+        local before = {get}
+        {put}('{raw}')
+        local found, header = {get}, headers:get_first_named '{name}'
+        {put}(type(found) == 'table' and found or '{raw}')
+        return {{ before == nil, found, header.name, header.raw_value, {get} }}
         """,
     )
     assert result == [True, value, name, raw, value]
