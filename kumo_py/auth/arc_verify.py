@@ -100,7 +100,7 @@ class ArcCheck:
             ArcSet(
                 by_instance[instance, 0],
                 self._signature(by_instance[instance, 1], instance, newest=instance == count),
-                _seal(fields, by_instance[instance, 2], instance),
+                _seal(by_instance[instance, 2], instance),
             )
             for instance in range(1, count + 1)
         ]
@@ -123,10 +123,10 @@ class ArcCheck:
         """The names whose TXT records hold the keys."""
         return {one.key_name for set_ in self.sets for one in (set_.signature, set_.seal)}
 
-    @property
-    def work(self) -> int:
-        """Octets of the body that may have to be hashed."""
-        return self.fields.body_size * len(self.sets)
+    def work(self, keys: Mapping[str, KeyRecords]) -> int:
+        """What `verdict` may cost, in octets that could be hashed meanwhile."""
+        names = [one.key_name for set_ in self.sets for one in (set_.signature, set_.seal)]
+        return self.fields.body_size * len(self.sets) + sum(keys[name].work for name in names)
 
     def verdict(self, keys: Mapping[str, KeyRecords]) -> ArcVerdict:
         """Whether the chain holds."""
@@ -174,12 +174,12 @@ class ArcCheck:
         return 0
 
 
-def _seal(fields: Fields, field: Field, instance: int) -> Seal:
+def _seal(field: Field, instance: int) -> Seal:
     where = f"the ARC-Seal of instance {instance}"
     try:
         tags = TagList(field.value)
         tags.required("i", "cv")
-        seal = Seal(fields, field, tags)
+        seal = Seal(field, tags)
     except Invalid as err:
         raise Invalid(f"{where}: {err}") from None
     if "h" in tags.values:

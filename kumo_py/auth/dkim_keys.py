@@ -26,6 +26,8 @@ LARGEST_RSA = 8192
 """Bits. Smaller ones prove nothing (RFC 8301 §3.2), larger ones cost more than anybody needs to pay."""
 MAX_RECORDS = 10
 """TXT records of one name that are tried."""
+KEY_WORK = 1 << 15
+"""What a key costs at the most, in octets that could be hashed meanwhile (measured: 8192 bits)."""
 
 _PADDING = PKCS1v15()
 _HASH = Prehashed(SHA256())
@@ -99,6 +101,11 @@ class KeyRecords:
 
     texts: tuple[str, ...] = ()
     problem: str | None = None
+
+    @property
+    def work(self) -> int:
+        """What it may cost to try all of them, in octets that could be hashed meanwhile."""
+        return KEY_WORK * min(len(self.texts), MAX_RECORDS)
 
 
 def key_name(selector: str, domain: str) -> str:

@@ -60,10 +60,9 @@ class DkimCheck:
         """The names whose TXT records hold the keys."""
         return {signature.key_name for signature in self._signatures}
 
-    @property
-    def work(self) -> int:
-        """Octets of the body that may have to be hashed."""
-        return self._fields.body_size * len(self._signatures)
+    def work(self, keys: Mapping[str, KeyRecords]) -> int:
+        """What `results` may cost, in octets that could be hashed meanwhile."""
+        return sum(self._fields.body_size + keys[one.key_name].work for one in self._signatures)
 
     def results(self, keys: Mapping[str, KeyRecords]) -> list[AuthenticationResult]:
         """One for each signature, from the top of the message."""

@@ -26,7 +26,7 @@ class Seal:
 
     __slots__ = ("algorithm", "domain", "field", "selector", "signature", "tags", "unsigned")
 
-    def __init__(self, fields: Fields, field: Field, tags: TagList) -> None:
+    def __init__(self, field: Field, tags: TagList) -> None:
         """Raises Invalid."""
         tags.required("a", "b", "d", "s")
         self.field = field
@@ -41,9 +41,8 @@ class Seal:
             raise Invalid(f"the algorithm '{self.algorithm}' is not known")
         if not (self.domain and self.selector and 0 < len(self.signature) <= LARGEST_RSA // 8):
             raise Invalid("the tag d= or s= is empty, or b= has no possible length")
-        value = tags.without("b")
-        self.unsigned = value
-        """The field's value without the signature."""
+        self.unsigned = tags.without("b")
+        """The field without the signature: its value, or all of it to be hashed in simple form."""
 
     @property
     def key_name(self) -> str:
@@ -71,7 +70,7 @@ class Signature(Seal):
 
     def __init__(self, fields: Fields, field: Field, tags: TagList, now: float) -> None:
         """Raises Invalid."""
-        super().__init__(fields, field, tags)
+        super().__init__(field, tags)
         tags.required("bh", "h")
         values = tags.values
         self.names = tuple(values["h"].lower().encode().split(b":"))
@@ -89,7 +88,7 @@ class Signature(Seal):
         self.length = tags.number("l", 76)
         signed, expires = tags.number("t"), tags.number("x")
         if expires is not None:
-            if signed is not None and expires <= signed:
+            if signed is not None and expires < signed:
                 raise Invalid("the signature expired before it was made")
             if expires + GRACE < now:
                 raise Invalid("the signature has expired")

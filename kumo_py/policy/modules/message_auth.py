@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 INLINE = 1 << 18
-"""Octets to be hashed at most without a thread: a millisecond at the worst (measured)."""
+"""Octets to be hashed at most without a thread, and what costs as much: a millisecond at the worst (measured)."""
 
 RESULT = OptionTable(AuthenticationResult)
 _RESULTS = Param("results", ListOf(RESULT))
@@ -60,7 +60,7 @@ async def dkim_verify(ctx: LuaContext, msg: Message, resolver: str | None) -> li
     data = await _content(ctx, msg)
     check = await _hashing(ctx, len(data), partial(DkimCheck, data, ctx.env.host.wall()))
     keys = await _key_records(found, check.key_names)
-    return await _hashing(ctx, check.work, partial(check.results, keys))
+    return await _hashing(ctx, check.work(keys), partial(check.results, keys))
 
 
 @message.function("arc_verify", RESOLVER, result=RESULT, since="2025.12.02-67ee9e96")
@@ -111,7 +111,7 @@ async def add_authentication_results(
 async def _arc(ctx: LuaContext, resolver: Resolver, data: bytes) -> tuple[ArcCheck, ArcVerdict]:
     check = await _hashing(ctx, len(data), partial(ArcCheck, data, ctx.env.host.wall()))
     keys = await _key_records(resolver, check.key_names)
-    return check, await _hashing(ctx, check.work, partial(check.verdict, keys))
+    return check, await _hashing(ctx, check.work(keys), partial(check.verdict, keys))
 
 
 async def _content(ctx: LuaContext, msg: Message) -> bytes:

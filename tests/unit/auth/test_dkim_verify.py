@@ -83,8 +83,9 @@ def test_a_change_of_the_body_is_seen(body: bytes) -> None:
     assert reason(SIGNATURE + HEADER + body) == "the body is not what was signed"
 
 
-@given(st.integers(0, len(SIGNATURE) - 3), st.sampled_from(b"aB1;= /"))
-@settings(database=None, deadline=None, max_examples=150)
+# The last digit of base64 has bits that mean nothing.
+@given(st.integers(0, len(SIGNATURE) - 5), st.sampled_from(b"aB1;= /"))
+@settings(database=None, deadline=None, max_examples=300)
 def test_no_changed_signature_passes(at: int, octet: int) -> None:
     changed = SIGNATURE[:at] + bytes([octet]) + SIGNATURE[at + 1 :]
     results = check(changed + MESSAGE) if b"s1;" in changed and b"example.com" in changed else []
@@ -114,7 +115,7 @@ def test_no_changed_signature_passes(at: int, octet: int) -> None:
         (TAGS + "; q=http", "the tag q= has no dns/txt"),
         (TAGS + "; x=" + str(NOW - 901), "the signature has expired"),
         (TAGS + "; x=soon", "the tag x= is not a number of up to 12 digits"),
-        (TAGS + "; t=20; x=20", "the signature expired before it was made"),
+        (TAGS + "; t=20; x=19", "the signature expired before it was made"),
         (TAGS + "; l=-1", "the tag l= is not a number of up to 76 digits"),
         (TAGS + "; d=example.com", "the tag d= is there twice"),
         (TAGS + "; what is this", "the tag list is malformed"),
