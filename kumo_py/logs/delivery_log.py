@@ -142,8 +142,9 @@ class DeliveryLog:
             self._start_hook(hook)
 
     def _start_hook(self, hook: LogHook) -> None:
+        hook.sink = self._sink
         if self._sink is not None and self._nursery is not None:
-            self._nursery.start_soon(hook.serve, self._sink)
+            self._nursery.start_soon(hook.serve)
 
     def _check_hook_name(self, name: str) -> None:
         names = [hook.name for hook in self._hooks] + [hook.name for hook in self._disposition_hooks]
@@ -265,6 +266,8 @@ class DeliveryLog:
             nursery.start_soon(self._tend)
             if self._accounting is not None:
                 nursery.start_soon(self._accounting.serve)
+            for hook in self._hooks:
+                self._start_hook(hook)
             task_status.started()
 
     async def _tend(self) -> None:

@@ -87,7 +87,8 @@ class LogHook:
         self._room = trio.lowlevel.ParkingLot()
         self._workers = 0
         self._nursery: trio.Nursery | None = None
-        self._sink: MessageSink | None = None
+        self.sink: MessageSink | None = None
+        """Where its messages go."""
         self._stopping = False
         if any(one.suffix or one.log_dir or one.segment_header for one in config.per_record.values()):
             log.warning(f"log hook {self.name}: suffix, log_dir and segment_header are for log files only")
@@ -109,9 +110,8 @@ class LogHook:
         elif self._nursery is not None and len(self._pending) > _BATCH and self._workers < _WORKERS:
             self._start_worker(self._nursery)
 
-    async def serve(self, sink: MessageSink) -> None:
-        """Work until cancelled."""
-        self._sink = sink
+    async def serve(self) -> None:
+        """Work until cancelled; `sink` is set."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self._start_worker(nursery)
@@ -137,7 +137,7 @@ class LogHook:
         self._nursery = None
         self._stopping = True
         self._room.unpark_all()
-        while self._pending and self._sink is not None:
+        while self._pending and self.sink is not None:
             await self._take_batch()
         if self._pending:
             log.error("log records are lost: the node ends before it had queues", hook=self.name)
@@ -166,11 +166,11 @@ class LogHook:
         """The message of a record, if the policy wants it."""
         if not self._policy.handles(EVENT):
             return None
-        assert self._sink is not None
+        assert self.sink is not None
         values: dict[str, Any] = orjson.loads(record.line)
         body = rendered(self.templates[record.kind], record.line, values)
         meta = {**record.meta, "log_record": values, "reception_protocol": LOG_RECORD}
-        msg = Message(self._sink.new_id(), record.sender, record.recipients, meta, body)
+        msg = Message(self.sink.new_id(), record.sender, record.recipients, meta, body)
         try:
             return msg if await self._policy.ask(EVENT, msg, self.name) else None
         except (PolicyError, Rejection) as err:
@@ -178,10 +178,10 @@ class LogHook:
             return None
 
     async def _hand_over(self, messages: list[Message]) -> None:
-        assert self._sink is not None
+        assert self.sink is not None
         while True:
             try:
-                await self._sink.enqueue(messages, deferred_spool=self._deferred_spool)
+                await self.sink.enqueue(messages, deferred_spool=self._deferred_spool)
             except SpoolError as err:
                 log.error("log records wait: the spool fails", hook=self.name, error=str(err))
                 if self._stopping:

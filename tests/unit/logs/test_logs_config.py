@@ -60,7 +60,10 @@ def test_all_options_as_a_policy_gives_them() -> None:
     [
         ({"log_dirs": "x"}, "unknown option 'log_dirs' (did you mean 'log_dir'?)"),
         ({"per_record": {"Recption": {}}}, "did you mean 'Reception'"),
-        ({"per_record": {"Bounce": {"template": "{{ id"}}}, "per_record.Bounce': template 'template' line 1: syntax"),
+        (
+            {"per_record": {"Bounce": {"template": "{{ id"}}},
+            "per_record.Bounce': template 'template' line 1: syntax",
+        ),
         ({"per_record": {"Bounce": {"sufix": "x"}}}, "per_record.Bounce.sufix"),
         ({"compression_level": 22}, "compression_level"),
         ({"back_pressure": 0}, "back_pressure"),
