@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kumo_py.auth.dmarc_record import Alignment
     from kumo_py.auth.lookups import Lookups
-    from kumo_py.auth.result import AuthenticationResult
+    from kumo_py.message.authentication_results import AuthenticationResult
 
 Disposition = Literal["Pass", "None", "Quarantine", "Reject", "TempError", "PermError"]
 

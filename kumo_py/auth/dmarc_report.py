@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kumo_py.auth.dmarc import DmarcRequest, Failure
-    from kumo_py.auth.result import AuthenticationResult
+    from kumo_py.message.authentication_results import AuthenticationResult
 
 
 class ReportingInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,10 +12,10 @@ import trio
 
 from kumo_py.auth.dmarc import DmarcRequest, DmarcResult, check
 from kumo_py.auth.dmarc_report import ReportingInfo, error_record
-from kumo_py.auth.result import AuthenticationResult
 from kumo_py.core.options import to_builtins
 from kumo_py.message import headers
 from kumo_py.message.address_header import Mailbox, parse_address_list
+from kumo_py.message.authentication_results import AuthenticationResult
 from kumo_py.policy.dns_lookups import ResolverLookups
 from kumo_py.policy.modules.dns import RESOLVER, resolver_for
 from kumo_py.policy.modules.psl import PublicSuffixes

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from kumo_py.auth.result import AuthenticationResult
 from kumo_py.auth.spf import SpfRequest, SpfResult
 from kumo_py.auth.spf import check_host as evaluate
 from kumo_py.core.options import to_builtins
 from kumo_py.dns import split_port
+from kumo_py.message.authentication_results import AuthenticationResult
 from kumo_py.policy.dns_lookups import ResolverLookups
 from kumo_py.policy.modules.dns import RESOLVER, resolver_for
 from kumo_py.policy.registry import Owner, Param

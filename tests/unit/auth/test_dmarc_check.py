@@ -8,7 +8,7 @@ from auth_zone import AuthZone
 from kumo_py.auth.dmarc import DmarcRequest, DmarcResult, check
 from kumo_py.auth.dmarc_record import is_dmarc, parse_record
 from kumo_py.auth.dmarc_report import ReportingInfo, error_record
-from kumo_py.auth.result import AuthenticationResult
+from kumo_py.message.authentication_results import AuthenticationResult
 
 
 def organizational(domain: str) -> str | None:
