@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kumo_py.auth.canonical import Fields
-from kumo_py.auth.errors import Invalid, Unavailable
+from kumo_py.auth.errors import Invalid, Unavailable, shown
 from kumo_py.auth.signature import Seal, Signature
 from kumo_py.auth.tags import TagList
 from kumo_py.message.authentication_results import AuthenticationResult
@@ -188,7 +188,7 @@ def _seal(field: Field, instance: int) -> Seal:
     if validation == "fail":
         raise Invalid(f"{where} says that the chain was broken already")
     if validation != ("none" if instance == 1 else "pass"):
-        raise Invalid(f"{where} cannot have cv={validation}")
+        raise Invalid(f"{where} cannot have cv={shown(validation)}")
     return seal
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from kumo_py.auth.errors import Invalid, Unavailable
+from kumo_py.auth.errors import Invalid, Unavailable, shown
 from kumo_py.auth.tags import TagList
 
 SMALLEST_RSA = 1024
@@ -162,7 +162,7 @@ def parse_key_record(text: str, algorithm: str) -> PublicKey:
         raise Invalid("the key record is not of version DKIM1")
     kind = values.get("k", "rsa")
     if kind != algorithm.partition("-")[0]:
-        raise Invalid(f"the key is of type '{kind}', the signature {algorithm}")
+        raise Invalid(f"the key is of type {shown(kind)}, the signature {algorithm}")
     if "h" in values and "sha256" not in values["h"].split(":"):
         raise Invalid("the key record does not allow SHA-256")
     if not {"*", "email"}.intersection(values.get("s", "*").split(":")):

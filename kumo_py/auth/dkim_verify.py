@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MAX_SIGNATURES = 10
 """Signatures of a message that are looked at, from the top."""
 
+MAX_VALUE = 400
+"""Octets of a property: results are written into headers, whose lines have an end."""
+
 _PROPS = ("a", "c", "d", "i", "s", "t", "x")
 
 
@@ -86,7 +89,7 @@ class DkimCheck:
         """The first octets of a signature, enough of them to tell it from the others (RFC 6008 §4)."""
         others = [other for one in self._signatures if (other := one.tags.values["b"]) != text]
         length = 8
-        while length < len(text) and any(other.startswith(text[:length]) for other in others):
+        while length < min(len(text), MAX_VALUE) and any(other.startswith(text[:length]) for other in others):
             length += 2
         return text[:length]
 
@@ -96,7 +99,7 @@ def _result(result: str, reason: str | None, props: dict[str, str]) -> Authentic
 
 
 def _props(tags: Mapping[str, str]) -> dict[str, str]:
-    props = {f"header.{name}": tags[name] for name in _PROPS if name in tags}
-    if "i" not in tags and "d" in tags:
-        props["header.i"] = f"@{tags['d']}"
-    return props
+    found = {name: tags[name] for name in _PROPS if name in tags}
+    if "d" in found:
+        found.setdefault("i", f"@{found['d']}")
+    return {f"header.{name}": value for name, value in found.items() if len(value.encode()) <= MAX_VALUE}

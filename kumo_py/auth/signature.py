@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kumo_py.auth.canonical import relaxed_field
 from kumo_py.auth.dkim_keys import LARGEST_RSA, KeyRecords, PublicKey, key_name, public_keys
-from kumo_py.auth.errors import Invalid
+from kumo_py.auth.errors import Invalid, shown
 
 if TYPE_CHECKING:
     from kumo_py.auth.canonical import Fields
@@ -38,7 +38,7 @@ class Seal:
         if self.algorithm == "rsa-sha1":
             raise Invalid("rsa-sha1 proves nothing any more (RFC 8301)")
         if self.algorithm not in _ALGORITHMS:
-            raise Invalid(f"the algorithm '{self.algorithm}' is not known")
+            raise Invalid(f"the algorithm {shown(self.algorithm)} is not known")
         if not (self.domain and self.selector and 0 < len(self.signature) <= LARGEST_RSA // 8):
             raise Invalid("the tag d= or s= is empty, or b= has no possible length")
         self.unsigned = tags.without("b")
@@ -83,7 +83,7 @@ class Signature(Seal):
             self.relaxed_header = _CANONICALIZATIONS[header]
             self.relaxed_body = _CANONICALIZATIONS[body or "simple"]
         except KeyError:
-            raise Invalid(f"the canonicalization '{values['c']}' is not known") from None
+            raise Invalid(f"the canonicalization {shown(values['c'])} is not known") from None
         self.body_hash = tags.octets("bh")
         self.length = tags.number("l", 76)
         signed, expires = tags.number("t"), tags.number("x")

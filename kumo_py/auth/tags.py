@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import re
 
-from kumo_py.auth.errors import Invalid
+from kumo_py.auth.errors import Invalid, shown
 
 MAX_SIZE = 1 << 16
 """Octets of a tag list that are looked at."""
@@ -34,11 +34,11 @@ class TagList:
             if match is not None:
                 name = match[1].decode()
                 if name in self.values:
-                    raise Invalid(f"the tag {name}= is there twice")
+                    raise Invalid(f"the tag {shown(name)} is there twice")
                 try:
                     self.values[name] = match[2].translate(None, _SPACE).decode()  # RFC 8616 allows UTF-8
                 except UnicodeDecodeError:
-                    raise Invalid(f"the tag {name}= is not UTF-8 text") from None
+                    raise Invalid(f"the tag {shown(name)} is not UTF-8 text") from None
                 self._spans[name] = (at + match.start(2), at + match.end(2))
             elif part.strip(_SPACE):
                 raise Invalid("the tag list is malformed")
