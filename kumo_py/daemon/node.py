@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from kumo_py.core.capacities import Capacities
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.core.spool_id import SpoolIdSource
 from kumo_py.core.templates import Templates
@@ -90,6 +91,10 @@ class Node:
         self.resolvers.mta_sts.fetch = PolicyFetcher()
         self.admin = AdminRules(trio.current_time, lambda: self.wall())
         self.throttles = SharedThrottles(trio.current_time)
+        self.capacities = Capacities()
+        self.capacities.adopt("dns_resolver_mx", self.resolvers.resize_mx_caches)
+        self.capacities.adopt("dns_resolver_ip", self.resolvers.resize_address_caches)
+        self.capacities.adopt("mta_sts_policy", self.resolvers.mta_sts.resize)
         self.templates = Templates(lambda: self.wall())
         self._starting = True
         self._ids = SpoolIdSource(os.urandom(6), int.from_bytes(os.urandom(2)) & 0x3FFF)
@@ -197,6 +202,9 @@ class Node:
             wall=self.wall,
             admin=self.admin,
         )
+        egress = self.queues.placement.egress
+        self.capacities.adopt_cache(egress.pools)
+        self.capacities.adopt_cache(egress.sources)
         delivery = SmtpDelivery(self.queues, self._hostname)
         self.queues.dispatchers["smtp_client"] = delivery.run
         self.queues.dispatchers["lua"] = LuaDelivery(self.queues).run
@@ -220,6 +228,7 @@ class Node:
         support.start_soon(self.reloader.serve)
 
     def _epoch_began(self) -> None:
+        self._support.start_soon(self.log.reload_classifier)
         if self._queues is not None:
             self._queues.epoch_changed()
 
@@ -261,6 +270,7 @@ class Node:
 
     def _make_services(self, spool: MessageSpool) -> Services:
         contexts = ServerContexts()
+        self.capacities.adopt_cache(contexts.kept)
         return Services(
             policy=self.policy,
             queues=self.queues,

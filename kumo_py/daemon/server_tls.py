@@ -33,7 +33,7 @@ class ServerContexts:
     """A node's server contexts, by hostname and key sources."""
 
     def __init__(self) -> None:
-        self._contexts: LruTtl[_Key, ssl.SSLContext] = LruTtl("smtp_server_tls_config", 128)
+        self.kept: LruTtl[_Key, ssl.SSLContext] = LruTtl("smtp_server_tls_config", 128)
 
     async def get(self, params: SessionParams) -> ssl.SSLContext:
         """Raises OSError (ssl.SSLError is one) or ValueError when a key cannot be used."""
@@ -43,10 +43,10 @@ class ServerContexts:
             params.tls_private_key,
             params.tls_required_client_ca,
         )
-        context = self._contexts.get(key, trio.current_time())
+        context = self.kept.get(key, trio.current_time())
         if context is None:
             context = await trio.to_thread.run_sync(make_context, *key)
-            self._contexts.put(key, context, trio.current_time() + CONTEXT_TTL)
+            self.kept.put(key, context, trio.current_time() + CONTEXT_TTL)
         return context
 
 

@@ -84,6 +84,10 @@ class MtaSts:
         self.fetch: Callable[[str], Awaitable[str]] | None = None
         """Gets the text of a domain's policy, `MAX_POLICY` octets at most; raises MtaStsError."""
 
+    def resize(self, capacity: int) -> None:
+        """Remember the policies of so many domains."""
+        self._kept.capacity = capacity
+
     def use_fixed(self, policies: Mapping[str, str]) -> None:
         """From now on know these policies, by domain, and no others. Raises ValueError for one that is wrong."""
         fixed = {}

@@ -94,6 +94,8 @@ class Resolver:
         backend: Backend | None = None,
     ) -> None:
         self._clock = clock
+        self.mx_capacity = 65536
+        self.address_capacity = 8192
         self.reconfigure(config or ResolverConfig(), backend)
         self.concurrency = trio.CapacityLimiter(128)
         """Queries of any type under way at the same time: each holds a socket. Others wait for their turn."""
@@ -113,13 +115,23 @@ class Resolver:
         self._options = config.options
         self._backend = backend or UpstreamBackend(config)
         self.forget_exchangers()
-        self._addresses: ExpiringCache[tuple[str, IpLookupStrategy], _Addresses] = ExpiringCache(8192)
+        self._addresses: ExpiringCache[tuple[str, IpLookupStrategy], _Addresses] = ExpiringCache(
+            self.address_capacity
+        )
         self._outcomes: ExpiringCache[_Question, _Outcome] = ExpiringCache(config.options.cache_size)
         self._flights: dict[_Question, _Flight] = {}
 
     def forget_exchangers(self) -> None:
         """Find the mail hosts of every domain anew: what restricts them has changed."""
-        self._exchangers: ExpiringCache[str, MailExchanger] = ExpiringCache(65536)
+        self._exchangers: ExpiringCache[str, MailExchanger] = ExpiringCache(self.mx_capacity)
+
+    def resize_mx_cache(self, capacity: int) -> None:
+        """Remember the mail hosts of so many domains."""
+        self.mx_capacity = self._exchangers.capacity = capacity
+
+    def resize_address_cache(self, capacity: int) -> None:
+        """Remember the addresses of so many hosts."""
+        self.address_capacity = self._addresses.capacity = capacity
 
     async def lookup_mx(self, domain: str) -> MailExchanger:
         """The hosts that take the domain's mail; without MX records that is the domain itself.

@@ -70,6 +70,8 @@ class Resolvers:
             resolver.mta_sts = self.mta_sts
             resolver.mx_timeout = self.default.mx_timeout
             resolver.mx_negative_ttl = self.default.mx_negative_ttl
+            resolver.resize_mx_cache(self.default.mx_capacity)
+            resolver.resize_address_cache(self.default.address_capacity)
             resolver.concurrency.total_tokens = self.default.concurrency.total_tokens
         self._specs[name] = spec
         self._warn(configured.notices)
@@ -88,6 +90,14 @@ class Resolvers:
             raise ValueError(f"{limit} lookups at a time would never end one; the limit must be at least 1")
         for resolver in self._all():
             resolver.concurrency.total_tokens = limit
+
+    def resize_mx_caches(self, capacity: int) -> None:
+        for resolver in self._all():
+            resolver.resize_mx_cache(capacity)
+
+    def resize_address_caches(self, capacity: int) -> None:
+        for resolver in self._all():
+            resolver.resize_address_cache(capacity)
 
     def set_mta_sts_enabled(self, enabled: bool) -> None:
         """Mail hosts that were found so far are forgotten if this changes anything."""

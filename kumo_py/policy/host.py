@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from kumo_py.core.capacities import Capacities
     from kumo_py.core.templates import Templates
     from kumo_py.dns import Resolver, Resolvers
     from kumo_py.limits.shared import SharedThrottles
@@ -90,6 +91,11 @@ class Host(Protocol):
     @property
     def admin(self) -> AdminRules:
         """What operators suspend and bounce; there before the queues run."""
+        ...
+
+    @property
+    def capacities(self) -> Capacities:
+        """How large the node's caches may be."""
         ...
 
     @property

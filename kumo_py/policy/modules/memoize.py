@@ -112,6 +112,10 @@ class MemoCache:
         found = self._stale.get(key, 0.0)
         return None if found is None else found.state()
 
+    def resize(self, capacity: int) -> None:
+        """Keep so many results."""
+        self.results.capacity = self._stale.capacity = capacity
+
     def pending(self, key: object) -> _Population | None:
         population = self._pending.get(key)
         return population if population is not None and trio.current_time() < population.deadline else None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
+from kumo_py.core.capacities import Capacities
 from kumo_py.core.spool_id import SpoolIdSource
 from kumo_py.core.templates import Templates
 from kumo_py.dns import Resolvers, ZoneBackend
@@ -42,6 +43,7 @@ class RecordingHost:
         """Something with queues and a log."""
         self.resolvers = Resolvers(backend=ZoneBackend())
         self.admin = AdminRules(trio.current_time, self.wall)
+        self.capacities = Capacities()
         self.throttles = SharedThrottles(trio.current_time)
         self.shutdown = trio.Event()
         self.templates = Templates(self.wall)
