@@ -1,4 +1,4 @@
-"""The `kumo.serde` module: JSON and TOML; most of it is in `kumo` too, under its old names."""
+"""The `kumo.serde` module: JSON, TOML and YAML; most of it is in `kumo` too, under its old names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import orjson
 import tomli
 import tomli_w
 
+from kumo_py.core.compact_toml import compact_toml
+from kumo_py.core.yaml_text import encode_yaml, parse_yaml
 from kumo_py.policy.modules.kumo import kumo
 from kumo_py.policy.registry import Owner, Param
 from kumo_py.policy.types import BYTES, TEXT, VALUE
@@ -24,6 +26,7 @@ serde = Owner("kumo.serde")
 
 _FILE = Param("file", TEXT)
 _TEXT = Param("text", BYTES)
+_SINCE = "2024.09.02-c5476b89"
 _VALUE = Param("value", VALUE)
 _STRING_OR_COMMENT = re.compile(rb'"(?:[^"\\]|\\.)*+"|//[^\n]*+|#[^\n]*+|/\*.*?(?:\*/|\Z)', re.DOTALL)
 
@@ -31,7 +34,7 @@ _STRING_OR_COMMENT = re.compile(rb'"(?:[^"\\]|\\.)*+"|//[^\n]*+|#[^\n]*+|/\*.*?(
 def _in_both(name: str, param: Param, result: LuaType) -> Callable[[Implementation], Implementation]:
     def declare(call: Implementation) -> Implementation:
         kumo.function(name, param, result=result)(call)
-        return serde.function(name, param, result=result, since="2024.09.02-c5476b89")(call)
+        return serde.function(name, param, result=result, since=_SINCE)(call)
 
     return declare
 
@@ -92,6 +95,34 @@ def toml_encode_pretty(ctx: LuaContext, value: object) -> str:
     return _toml(value, multiline_strings=True)
 
 
+@serde.function("toml_encode_pretty_compact", _VALUE, result=TEXT, since="dev")
+def toml_encode_pretty_compact(ctx: LuaContext, value: object) -> str:
+    """The table as TOML with sorted keys, and empty tables on one line."""
+    return compact_toml(_table(value))
+
+
+@serde.function("yaml_parse", _TEXT, result=VALUE, since=_SINCE)
+def yaml_parse(ctx: LuaContext, text: bytes) -> object:
+    """YAML text: one document, of which null becomes nil. As in YAML 1.2, yes and no are strings."""
+    return parse_yaml(text)
+
+
+@serde.function("yaml_load", _FILE, result=VALUE, since=_SINCE)
+async def yaml_load(ctx: LuaContext, file: str) -> object:
+    """A YAML file; see yaml_parse."""
+    text = await ctx.read_file(file)
+    try:
+        return parse_yaml(text)
+    except ValueError as err:
+        raise ValueError(f"{file}: {err}") from None
+
+
+@serde.function("yaml_encode", _VALUE, result=TEXT, since=_SINCE)
+def yaml_encode(ctx: LuaContext, value: object) -> str:
+    """The value as YAML, with sorted keys."""
+    return encode_yaml(value)
+
+
 def parse_json(text: bytes) -> object:
     """Raises ValueError."""
     try:
@@ -121,6 +152,11 @@ def parse_toml(text: bytes) -> dict[str, object]:
 
 
 def _toml(value: object, *, multiline_strings: bool = False) -> str:
+    return tomli_w.dumps(_table(value), multiline_strings=multiline_strings)
+
+
+def _table(value: object) -> dict[str, object]:
+    """Raises ValueError."""
     if not isinstance(value, dict):
         raise ValueError("TOML is a table with keys at its top")
-    return tomli_w.dumps(value, multiline_strings=multiline_strings)
+    return value
