@@ -14,6 +14,7 @@ import minijinja
 import orjson
 
 from kumo_py.core.handlebars import Handlebars, HandlebarsError
+from kumo_py.core.normalize_response import normalize_smtp_response
 from kumo_py.core.template_dates import NAMED, formatted
 
 if TYPE_CHECKING:
@@ -57,18 +58,12 @@ class Template(Protocol):
 
 
 class Templates:
-    """Compiles templates and keeps them. One thread only.
+    """Compiles templates and keeps them. One thread only. wall: Unix seconds, for `now()`."""
 
-    wall: Unix seconds, for `now()`. filters: further Jinja filters, value first.
-    """
+    __slots__ = ("_compiled", "_wall")
 
-    __slots__ = ("_compiled", "_filters", "_wall")
-
-    def __init__(
-        self, wall: Callable[[], float], filters: Mapping[str, Callable[..., object]] | None = None
-    ) -> None:
+    def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
-        self._filters = dict(filters or {})
         self._compiled: OrderedDict[tuple[str, str, str], Template] = OrderedDict()
 
     def compile(self, name: str, source: str, dialect: Dialect = "Jinja") -> Template:
@@ -78,7 +73,7 @@ class Templates:
         if found is None:
             match dialect:
                 case "Jinja":
-                    found = _Jinja(name, source, self._wall, self._filters)
+                    found = _Jinja(name, source, self._wall)
                 case "Handlebars":
                     found = _Handlebars(name, source)
                 case _:
@@ -127,9 +122,7 @@ class _Jinja:
 
     __slots__ = ("_environment", "_is_json", "_name", "_room")
 
-    def __init__(
-        self, name: str, source: str, wall: Callable[[], float], filters: Mapping[str, Callable[..., object]]
-    ) -> None:
+    def __init__(self, name: str, source: str, wall: Callable[[], float]) -> None:
         self._name = name
         self._is_json = name.removesuffix(".j2").endswith(_JSON)
         self._room = 0
@@ -137,7 +130,7 @@ class _Jinja:
             debug=False,
             fuel=_fuel(source),
             finalizer=self._finalized,
-            filters={"wordcount": _wordcount, **{one: _date_filter(one) for one in NAMED}, **filters},
+            filters=_FILTERS,
             globals={"now": wall},
         )
         self._environment.remove_filter("format")  # a width of 10^9 is one instruction
@@ -222,5 +215,8 @@ def _date_filter(name: str) -> Callable[..., str]:
     return apply
 
 
-def _wordcount(value: object) -> int:
-    return len(str(value).split())
+_FILTERS: Mapping[str, Callable[..., object]] = {
+    "normalize_smtp_response": lambda value: normalize_smtp_response(str(value)),
+    "wordcount": lambda value: len(str(value).split()),
+    **{name: _date_filter(name) for name in NAMED},
+}

@@ -89,8 +89,7 @@ class _Session:
                 if self._batch and not await self._send():
                     return
         finally:
-            for msg in reversed(self._batch):
-                self._ready.put_back(msg)
+            self._put_back()
             if self._connection is not None:
                 await self._close(self._connection)
 
