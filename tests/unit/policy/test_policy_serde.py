@@ -68,7 +68,7 @@ async def test_odd_values_as_json(policy: MakePolicy) -> None:
         return {
           e '\xff', e { [5] = 'x' }, e { 1, nil, 3 }, e { [true] = 1 }, e(1.0), e(1), e(-0.0), e(1e100), e(math.huge),
           e(math.mininteger), e(kumo.make_egress_source { name = 's' }), e {}, e(kumo.serde.json_parse '[]'),
-          #kumo.serde.json_parse '[null, 1]', kumo.serde.json_parse '{"a": null}'.a == nil,
+          kumo.serde.json_parse '[null, 1]'[2], kumo.serde.json_parse '{"a": null}'.a == nil,
           math.type(kumo.serde.json_parse '1.0'),
           kumo.serde.json_encode_pretty { b = 1, a = {} }, kumo.json_encode { a = { b = { 'c' } } },
         }
@@ -87,7 +87,7 @@ async def test_odd_values_as_json(policy: MakePolicy) -> None:
     ]
     assert result[9] == str(-(2**63))
     assert result[10].startswith('{"name":"s"')
-    assert result[11:] == ["{}", "[]", 2, True, "float", '{\n  "a": {},\n  "b": 1\n}', '{"a":{"b":["c"]}}']
+    assert result[11:] == ["{}", "[]", 1, True, "float", '{\n  "a": {},\n  "b": 1\n}', '{"a":{"b":["c"]}}']
 
 
 @pytest.mark.parametrize(
