@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from kumo_py.message.cfws import comment_end
 from kumo_py.message.headers import HeaderError, decoded
 
 if TYPE_CHECKING:
@@ -22,13 +23,16 @@ _TOKEN = re.compile(
       | (?P<atom>(?:[^\x00-\x20()<>\[\]:;@\\,"\x7f])++)""",
     re.VERBOSE | re.DOTALL,
 )
-_COMMENT_PART = re.compile(r"[^()\\]++|\\.|[()]", re.DOTALL)
 _ATOM_ONLY = re.compile(r"""[^\x00-\x20()<>\[\]:;@\\,"\x7f]+""").fullmatch
 _UNESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
 MAX_MAILBOXES = 2000
 """More of them in one header are an error."""
+
+
+MAX_TOKENS = 1000
+"""More words and marks in one address are an error."""
 
 
 class Mailbox(NamedTuple):
@@ -69,7 +73,10 @@ def _tokens(text: str) -> Iterator[_Token]:
     at, spaced = 0, False
     while at < len(text):
         if text[at] == "(":
-            at, spaced = _comment_end(text, at), True
+            try:
+                at, spaced = comment_end(text, at), True
+            except HeaderError as err:
+                raise _wrong(str(err)) from None
             continue
         match = _TOKEN.match(text, at)
         if match is None:
@@ -80,16 +87,6 @@ def _tokens(text: str) -> Iterator[_Token]:
         else:
             yield _Token(match.lastgroup or "", match[0], spaced)
             spaced = False
-
-
-def _comment_end(text: str, at: int) -> int:
-    depth = 0
-    while match := _COMMENT_PART.match(text, at):
-        at = match.end()
-        depth += (match[0] == "(") - (match[0] == ")")
-        if not depth:
-            return at
-    raise _wrong("a comment does not end")
 
 
 class _Parser:
@@ -112,7 +109,7 @@ class _Parser:
                     self._add(_mailbox(_without_route(self._angle), self._words))
                     self._words, self._angle, between = [], None, False
                 else:
-                    self._angle.append(token)
+                    _collect(self._angle, token)
             elif text == "," or (text == ";" and self._group is not None):
                 self._bare()
                 between = True
@@ -124,7 +121,7 @@ class _Parser:
             elif text == ":" and between and self._group is None:
                 self._group, self._words = self._words, []
             elif text in ("", "@") and between:
-                self._words.append(token)
+                _collect(self._words, token)
             else:
                 raise _wrong(f"unexpected {token.text[:20]!r}")
         if self._angle is not None:
@@ -144,6 +141,12 @@ class _Parser:
         if self._count > MAX_MAILBOXES:
             raise _wrong(f"it has more than {MAX_MAILBOXES} of them")
         (self._entries if self._group is None else self._members).append(mailbox)
+
+
+def _collect(tokens: list[_Token], token: _Token) -> None:
+    if len(tokens) == MAX_TOKENS:
+        raise _wrong(f"one has more than {MAX_TOKENS} words and marks")
+    tokens.append(token)
 
 
 def _without_route(tokens: list[_Token]) -> list[_Token]:

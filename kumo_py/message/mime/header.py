@@ -29,7 +29,7 @@ class Header:
     raw_value: bytes
     separator: bytes = b": "
     end: bytes = b""
-    """The line end that was read; empty if there was none."""
+    """What was read after the value, a line end most often; empty if the header was made here."""
 
     @classmethod
     def make(cls, name: str | bytes, value: str | bytes) -> Header:
@@ -63,7 +63,8 @@ class Header:
 
     def to_bytes(self, line_end: bytes = b"\r\n") -> bytes:
         """The complete line or lines."""
-        return b"".join((self.name, self.separator, self.raw_value, self.end or line_end))
+        end = self.end if self.end.endswith(b"\n") else line_end
+        return b"".join((self.name, self.separator, self.raw_value, end))
 
 
 class Block(NamedTuple):

@@ -47,10 +47,10 @@ def encode_text(data: bytes) -> tuple[bytes, str | None]:
     quoted = _sub_dashes(_without_dashes, quoted.replace(b"=\n", b"=\r\n"))
     if quoted == data:
         body, encoding = quoted, None
-    elif len(quoted) <= (len(data) + 2) // 3 * 4 * 78 // 76:
+    elif len(quoted) <= len(in_base64 := encode_base64(data)):
         body, encoding = quoted, "quoted-printable"
     else:
-        body, encoding = encode_base64(data), "base64"
+        body, encoding = in_base64, "base64"
     return body if body.endswith(b"\r\n") else body + b"\r\n", encoding
 
 

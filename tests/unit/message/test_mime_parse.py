@@ -292,6 +292,7 @@ def test_any_octets_are_written_as_they_were_read(data: bytes) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(_messages)
+@example(b"!\r")
 def test_any_message_can_be_changed_and_rebuilt(data: bytes) -> None:
     root = parse(data)
     structure = root.simple_structure()

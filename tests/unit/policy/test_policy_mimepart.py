@@ -66,7 +66,7 @@ async def test_new_parts_are_put_together(policy: MakePolicy) -> None:
         b'Content-Type: application/octet-stream;\r\n\tname="=?UTF-8?q?=F0=9F=91=BE=2Edat?="\r\n'
         b"Content-Transfer-Encoding: base64\r\n\r\nu6o=\r\n"
         b'--woot\r\nContent-Type: text/html;\r\n\tcharset="utf-8"\r\n'
-        b"Content-Transfer-Encoding: base64\r\n\r\nPGI+w7w8L2I+\r\n"
+        b"Content-Transfer-Encoding: quoted-printable\r\n\r\n<b>=C3=BC</b>\r\n"
         b'--woot\r\nContent-Type: text/markdown;\r\n\tcharset="us-ascii"\r\n\r\n# x\r\n--woot--\r\n'
     )
 
@@ -140,9 +140,8 @@ async def test_bodies_are_replaced_and_messages_rebuilt(policy: MakePolicy) -> N
     )
     assert result == [
         "Subject:   x\nX-Y :z\nContent-Disposition: inline\n"
-        'Content-Type: text/html;\n\tcharset="utf-8"\nContent-Transfer-Encoding: base64\n\nPHA+w7w8L3A+\r\n'.replace(
-            ";\n\t", ";\r\n\t"
-        ),
+        'Content-Type: text/html;\r\n\tcharset="utf-8"\n'
+        "Content-Transfer-Encoding: quoted-printable\n\n<p>=C3=BC</p>\r\n",
         True,
         'Content-Type: text/plain;\r\n\tcharset="us-ascii"\r\nContent-Transfer-Encoding: quoted-printable\r\n'
         "Subject: x\r\nX-Y: z\r\n\r\nb=0A\r\n",
