@@ -28,6 +28,7 @@ from kumo_py.daemon.memory import Memory
 from kumo_py.daemon.reload import TRIAL_TIME, Reloader, Trial
 from kumo_py.daemon.server_tls import ServerContexts
 from kumo_py.dns import PolicyFetcher, Resolvers
+from kumo_py.inject import Generator, Injector
 from kumo_py.limits.lease import Leases
 from kumo_py.limits.shared import SharedThrottles
 from kumo_py.logs import DeliveryLog
@@ -96,6 +97,7 @@ class Node:
         self.capacities.adopt("dns_resolver_ip", self.resolvers.resize_address_caches)
         self.capacities.adopt("mta_sts_policy", self.resolvers.mta_sts.resize)
         self.templates = Templates(lambda: self.wall())
+        self.injector = Injector(self)
         self._starting = True
         self._ids = SpoolIdSource(os.urandom(6), int.from_bytes(os.urandom(2)) & 0x3FFF)
         self._log: DeliveryLog | None = None
@@ -208,6 +210,7 @@ class Node:
         delivery = SmtpDelivery(self.queues, self._hostname)
         self.queues.dispatchers["smtp_client"] = delivery.run
         self.queues.dispatchers["lua"] = LuaDelivery(self.queues).run
+        Generator(self.queues, self.injector)
         support.start_soon(delivery.watch)
         self._queues_done = trio.Event()
         await support.start(self._serve_queues)

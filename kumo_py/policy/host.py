@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from kumo_py.core.capacities import Capacities
     from kumo_py.core.templates import Templates
     from kumo_py.dns import Resolver, Resolvers
+    from kumo_py.inject import Injector
     from kumo_py.limits.shared import SharedThrottles
     from kumo_py.logs import DeliveryLog
     from kumo_py.logs.config import LocalLogsConfig
@@ -68,6 +69,11 @@ class Host(Protocol):
     @property
     def templates(self) -> Templates:
         """The node's compiled templates."""
+        ...
+
+    @property
+    def injector(self) -> Injector:
+        """Makes messages of injection requests."""
         ...
 
     async def start_esmtp_listener(self, params: ListenerParams) -> None: ...

@@ -94,6 +94,8 @@ class Queues:
         self.random = random or Random()
         self.dispatchers: dict[str, Dispatcher] = {}
         """By the protocol's first word in a ready queue's name."""
+        self.internal: dict[str, QueueConfig] = {}
+        """Queues of the node's own, by name: the policy is not asked how they are configured."""
         self.scheduled: dict[str, ScheduledQueue] = {}
         self.placement = Placement(self)
         self.ready = self.placement.ready
@@ -260,6 +262,8 @@ class Queues:
     async def _ask_queue_config(self, name: str) -> QueueConfig:
         if name == NULL_QUEUE:
             return QueueConfig()
+        if name in self.internal:
+            return self.internal[name]
         parts = QueueName.parse(name)
         config: QueueConfig | None = await self.policy.ask(
             "get_queue_config", parts.domain, parts.tenant, parts.campaign, parts.routing_domain

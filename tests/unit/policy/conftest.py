@@ -32,7 +32,8 @@ def policy(tmp_path: Path, host: RecordingHost, monkeypatch: pytest.MonkeyPatch)
         head = b"local kumo = require 'kumo'\n"
         path = Path("policy.lua")
         path.write_bytes(head + (text if isinstance(text, bytes) else text.encode()))
-        return LuaPolicy(path, host, trio.current_time, limits=limits, validating=validating)
+        host.policy = LuaPolicy(path, host, trio.current_time, limits=limits, validating=validating)
+        return host.policy
 
     return make
 

@@ -10,6 +10,7 @@ from kumo_py.core.capacities import Capacities
 from kumo_py.core.spool_id import SpoolIdSource
 from kumo_py.core.templates import Templates
 from kumo_py.dns import Resolvers, ZoneBackend
+from kumo_py.inject import Injector
 from kumo_py.limits.shared import SharedThrottles
 from kumo_py.queue.admin import AdminRules
 
@@ -41,6 +42,9 @@ class RecordingHost:
         self._ids = SpoolIdSource(b"policy", 0)
         self.node: Any = None
         """Something with queues and a log."""
+        self.policy: Any = None
+        """The one that was made last."""
+        self.injector = Injector(self)
         self.resolvers = Resolvers(backend=ZoneBackend())
         self.admin = AdminRules(trio.current_time, self.wall)
         self.capacities = Capacities()
