@@ -16,8 +16,8 @@ import fcntl
 import math
 import os
 import stat
-import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
@@ -26,6 +26,7 @@ import zstandard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import tzinfo
 
 log = structlog.get_logger("kumo_py.logs.segment")
 
@@ -68,6 +69,7 @@ class SegmentWriter:
         "_threshold",
         "_unwritten",
         "_wake",
+        "_zone",
         "_zstd",
         "due",
         "failing",
@@ -83,7 +85,9 @@ class SegmentWriter:
         max_duration: float | None,
         clock: Callable[[], float],
         wake: Callable[[], None],
+        zone: tzinfo = UTC,
     ) -> None:
+        """zone: of the times in the segments' names."""
         self._directory = directory
         self._suffix = suffix
         self._zstd = zstandard.ZstdCompressor(level=compression_level)
@@ -91,6 +95,7 @@ class SegmentWriter:
         self._max_duration = math.inf if max_duration is None else max_duration
         self._clock = clock
         self._wake = wake
+        self._zone = zone
         self._lines: list[bytes] = []
         self._pending = 0  # bytes of them
         self._threshold = min(_BATCH, max_size)  # bytes of them that are written at once
@@ -130,12 +135,13 @@ class SegmentWriter:
             self._clean = not self._lines
             self.due = self._expires if self._clean else now
 
-    def finish(self) -> None:
-        """Write all and end the segment: for the last time."""
+    def finish(self) -> bool:
+        """Write all and end the segment: for the last time. False if something is lost."""
         try:
             while self._lines:
                 self._write_batches()
             self._end()
+            return True
         except OSError as err:
             log.error(
                 "delivery log records are lost: the disk fails at the end",
@@ -147,6 +153,7 @@ class SegmentWriter:
             if self._fd is not None:
                 os.close(self._fd)
                 self._fd = None
+            return False
 
     def _try(self, action: Callable[[], None]) -> bool:
         try:
@@ -244,7 +251,8 @@ class SegmentWriter:
         microseconds = int(self._clock() * 1e6)
         while True:
             second, fraction = divmod(microseconds, 1_000_000)
-            name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(second))}.{fraction:06d}{self._suffix}"
+            opened = datetime.fromtimestamp(second, self._zone)
+            name = f"{opened:%Y%m%d-%H%M%S}.{fraction:06d}{self._suffix}"
             path = os.path.join(self._directory, name)
             try:
                 return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

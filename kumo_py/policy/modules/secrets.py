@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kumo_py.core.key_source import KeySource
+from kumo_py.core.options import OptionError
 from kumo_py.policy.key_sources import load_key
 from kumo_py.policy.registry import Owner, Param
 from kumo_py.policy.types import BYTES, LuaValue, plain
@@ -21,7 +22,10 @@ class _KeySource:
     name = "string|KeySource"
 
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> KeySource:
-        return KeySource.from_option(plain(ctx, raw))
+        try:
+            return KeySource.from_option(plain(ctx, raw))
+        except ValueError as err:
+            raise OptionError(f"{what}: {err}") from None
 
     def to_lua(self, ctx: LuaContext, value: KeySource) -> LuaValue:
         raise NotImplementedError
