@@ -30,7 +30,9 @@ DEFAULT_GLOBS = ("/opt/kumomta/etc/**/*.{lua,json,toml,yaml}",)
 POLL_INTERVAL = 10.0
 """Seconds between looks at the files."""
 _SETTLE = 0.1
-"""Seconds after the first event in which an editor may write the rest."""
+"""Seconds for which files must be left alone before they count."""
+_BLIND = 0.2
+"""Seconds after which a new watch surely sees what happens; then all is looked at once more."""
 
 
 class ConfigMonitor:
@@ -44,6 +46,7 @@ class ConfigMonitor:
         self._new_globs = True
         self._stamps: dict[str, tuple[tuple[int, int, int], bytes]] = {}
         """So that only what may have changed is read."""
+        self._watched: tuple[set[str], set[str]] = (set(), set())
         self._rewatch = trio.CancelScope()
         self._wake = trio.Event()
 
@@ -59,7 +62,8 @@ class ConfigMonitor:
             digests = {os.path.abspath(file): known for file, known in read.items()}
             self._files = set(digests)
             self._expected |= digests
-        self._rewatch.cancel()
+        if self._directories() != self._watched:
+            self._rewatch.cancel()
 
     async def files(self) -> list[str]:
         """What the globs match now, in order."""
@@ -71,7 +75,7 @@ class ConfigMonitor:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen)
             while True:
-                found = await trio.to_thread.run_sync(self._look)
+                found = await self._look_until_settled()
                 expected = {path: self._expected[path] for path in found if path in self._expected}
                 if self._new_globs:  # what they match is no news, only what becomes of it
                     expected = found | expected
@@ -83,18 +87,40 @@ class ConfigMonitor:
                     continue
                 with trio.move_on_after(POLL_INTERVAL):
                     await self._wake.wait()
-                    await trio.sleep(_SETTLE)
                 self._wake = trio.Event()
+
+    async def is_current(self, digests: Mapping[str, bytes]) -> bool:
+        """Whether files still have the content with these digests."""
+        found = await trio.to_thread.run_sync(self._digests, list(digests))
+        return found == dict(digests)
+
+    async def _look_until_settled(self) -> dict[str, bytes]:
+        """What is there, once no file has changed for a moment: many writers empty a file first."""
+        found = await trio.to_thread.run_sync(self._look)
+        while found != self._expected:
+            before = found
+            await trio.sleep(_SETTLE)
+            found = await trio.to_thread.run_sync(self._look)
+            if found == before:
+                break
+        return found
+
+    def _directories(self) -> tuple[set[str], set[str]]:
+        """What to watch: with all that is below, and without."""
+        deep = {glob.fixed for glob in self._globs if glob.fixed != "/" and os.path.isdir(glob.fixed)}
+        flat = {os.path.dirname(file) for file in self._files}
+        return deep, set(filter(os.path.isdir, flat - deep))
 
     async def _listen(self) -> None:
         """Wake up for each event of the system."""
         while True:
-            deep = _existing(glob.fixed for glob in self._globs if glob.fixed != "/")
-            flat = _existing(map(os.path.dirname, self._files)) - deep
+            deep, flat = self._watched = self._directories()
             with trio.CancelScope() as self._rewatch:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._listen_in, deep, True)
                     nursery.start_soon(self._listen_in, flat, False)
+                    await trio.sleep(_BLIND)
+                    self._wake.set()
 
     async def _listen_in(self, directories: set[str], recursive: bool) -> None:
         if directories:
@@ -129,25 +155,23 @@ class ConfigMonitor:
 
     def _look(self) -> dict[str, bytes]:
         """The digests of all that is to be looked at."""
+        paths = _matching(self._globs) | self._files
+        self._stamps = {path: stamp for path, stamp in self._stamps.items() if path in paths}
+        return self._digests(paths)
+
+    def _digests(self, paths: Iterable[str]) -> dict[str, bytes]:
         found = {}
-        stamps, self._stamps = self._stamps, {}
-        for path in _matching(self._globs) | self._files:
+        for path in paths:
             try:
                 status = os.stat(path)
                 stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-                before = stamps.get(path)
-                if before is None or before[0] != stamp:
-                    before = stamp, digest(Path(path).read_bytes())
+                known = self._stamps.get(path)
+                if known is None or known[0] != stamp:
+                    known = self._stamps[path] = stamp, digest(Path(path).read_bytes())
+                found[path] = known[1]
             except OSError:
                 found[path] = NO_DIGEST
-            else:
-                self._stamps[path] = before
-                found[path] = before[1]
         return found
-
-
-def _existing(directories: Iterable[str]) -> set[str]:
-    return set(filter(os.path.isdir, directories))
 
 
 def _matching(globs: Iterable[Glob]) -> set[str]:

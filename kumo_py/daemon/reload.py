@@ -97,6 +97,8 @@ class Reloader:
         async with self._lock:
             try:
                 trial = await self._try()
+                while not await self._monitor.is_current(trial.source.digests):
+                    trial = await self._try()  # it was edited under our hands
                 await self._policy.load(trial.source)
             except (PolicyError, Rejection) as err:
                 self._refuse(str(err))
