@@ -40,11 +40,11 @@ BATCH = 32
 
 _ID = bytes.fromhex("d7d8a0c2c74711f0a1b2010203040506")
 _SENDER, _RECIPIENT = "sender@client.test", "rcpt@dest.test"
-_HANDLER = """
+_POLICY = """
 local kumo = require 'kumo'
+local cached = kumo.memoize(function(key) return { key } end, { name = 'cached', ttl = '1h', capacity = 10 })
 kumo.on('smtp_server_message_received', function(msg, conn)
-  msg:set_meta('received_via', conn:get_meta 'received_via')
-  msg:set_meta('seen', msg:get_meta 'received_from' ~= nil and msg:sender().domain ~= '')
+  HANDLER
 end)
 """
 
@@ -136,16 +136,15 @@ async def proto_send(size: int) -> AsyncIterator[Work]:
 
 
 @asynccontextmanager
-async def lua_handler(size: int) -> AsyncIterator[Work]:
-    """smtp_server_message_received with set_meta, get_meta and sender."""
+async def _handler(code: str, size: int) -> AsyncIterator[Work]:
+    """smtp_server_message_received with a handler of that code."""
     with tempfile.TemporaryDirectory() as directory:
         path = trio.Path(directory, "policy.lua")
-        await path.write_text(_HANDLER)
+        await path.write_text(_POLICY.replace("HANDLER", code))
         host: Any = None  # the policy asks nothing of the node
         policy = LuaPolicy(Path(path), host, trio.current_time)
         await policy.load()
     connection = ConnectionMeta({"received_via": "127.0.0.1:2025"})
-
     msg = _message(size)
 
     async def work(count: int) -> None:
@@ -154,6 +153,28 @@ async def lua_handler(size: int) -> AsyncIterator[Work]:
 
     yield work
     policy.close()
+
+
+def lua_empty(size: int) -> AbstractAsyncContextManager[Work]:
+    """What an event costs whose handler does nothing."""
+    return _handler("", size)
+
+
+def lua_three_calls(size: int) -> AbstractAsyncContextManager[Work]:
+    """set_meta, get_meta and sender."""
+    return _handler(
+        "msg:set_meta('tenant', msg:get_meta 'received_from') local domain = msg:sender().domain", size
+    )
+
+
+def lua_async_call(size: int) -> AbstractAsyncContextManager[Work]:
+    """A call that waits, if only for its turn: trio's own checkpoint is in it."""
+    return _handler("kumo.sleep(0)", size)
+
+
+def lua_memoized(size: int) -> AbstractAsyncContextManager[Work]:
+    """A memoized function whose table is in the cache, and a look into it."""
+    return _handler("local first = cached('a')[1]", size)
 
 
 @asynccontextmanager
@@ -208,7 +229,10 @@ async def spool_store_remove(size: int) -> AsyncIterator[Work]:
 BENCHMARKS: dict[Benchmark, tuple[int, ...]] = {
     proto_receive: (1024, 102_400),
     proto_send: (1024, 102_400),
-    lua_handler: (1024,),
+    lua_empty: (1024,),
+    lua_three_calls: (1024,),
+    lua_async_call: (1024,),
+    lua_memoized: (1024,),
     log_records: (1024,),
     spool_store_remove: (1024, 102_400),
 }
