@@ -6,6 +6,7 @@ template fills in can neither end a header nor start another one. CPU only; no I
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from kumo_py.inject.request import Content, ContentError, InjectRequest
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from kumo_py.inject.request import HeaderAddress, Recipient
     from kumo_py.message.mime import Part
 
+_sub_line_end = re.compile(r"\r\n|\r|\n").sub
 # Their extension makes the templates escape what they fill in.
 _BODIES = {
     "text_body": "text_body.txt",
@@ -81,12 +83,20 @@ class Expansion:
         values.update(recipient.substitutions)
         if self._bodies:
             return self._build(values, to, now)
-        return self._rebuilt(self._whole.render(values))
+        return self._rebuilt(self._whole.render(values), values)
 
-    def _rebuilt(self, text: str) -> bytes:
+    def _rebuilt(self, text: str, values: dict[str, Any]) -> bytes:
         """A whole message, encoded as mail has to be."""
         if text != self._last[0]:
-            message = parse(text.encode(), strict=True).rebuild()
+            read = parse(_with_crlf(text).encode(), strict=True)
+            without_breaks = _flat(values)
+            if without_breaks != values:
+                other = parse(_with_crlf(self._whole.render(without_breaks)).encode(), strict=True)
+                if [one.name for one in read.headers] != [one.name for one in other.headers]:
+                    raise ValueError(
+                        "a line break in a substitution would end a header and start another one"
+                    )
+            message = read.rebuild()
             if message.headers.mime_version is None:
                 message.headers.set("Mime-Version", "1.0")
             self._last = (text, message.to_bytes())
@@ -94,7 +104,7 @@ class Expansion:
 
     def _build(self, values: dict[str, Any], to: Mailbox, now: float) -> bytes:
         builder = MessageBuilder()
-        bodies = {field: template.render(values) for field, template in self._bodies.items()}
+        bodies = {field: _with_crlf(template.render(values)) for field, template in self._bodies.items()}
         builder.text_plain = bodies.get("text_body")
         builder.text_html = bodies.get("html_body")
         builder.text_amp_html = bodies.get("amp_html_body")
@@ -107,6 +117,23 @@ class Expansion:
         for part in self._attached:
             builder.attach_part(part)
         return builder.build(now).to_bytes()
+
+
+def _with_crlf(text: str) -> str:
+    """Text with the line ends that mail has; JSON and templates mostly bring LF."""
+    return _sub_line_end("\r\n", text)
+
+
+def _flat(value: object) -> object:
+    """Plain data, its texts without line breaks."""
+    match value:
+        case str():
+            return " ".join(value.splitlines()) if "\n" in value or "\r" in value else value
+        case dict():
+            return {key: _flat(item) for key, item in value.items()}
+        case list():
+            return [_flat(item) for item in value]
+    return value
 
 
 def _header(name: str, value: str) -> Header:
