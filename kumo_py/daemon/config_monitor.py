@@ -17,6 +17,7 @@ import trio
 from watchfiles import watch
 
 from kumo_py.core.glob import Glob
+from kumo_py.policy.file_glob import find_matches
 from kumo_py.policy.source import NO_DIGEST, digest
 
 if TYPE_CHECKING:
@@ -175,9 +176,4 @@ class ConfigMonitor:
 
 
 def _matching(globs: Iterable[Glob]) -> set[str]:
-    found: set[str] = set()
-    for glob in globs:
-        for directory, inner, files in os.walk(glob.fixed):
-            inner[:] = [name for name in inner if glob.may_contain(os.path.join(directory, name))]
-            found.update(path for name in files if glob.matches(path := os.path.join(directory, name)))
-    return found
+    return {path for glob in globs for path in find_matches(glob.pattern) if os.path.isfile(path)}
