@@ -15,7 +15,7 @@ import trio
 from kumo_py.core.duration import format_duration
 from kumo_py.core.url import Url, form_encode, parse_url
 from kumo_py.net.http import Headers, HttpRequest, HttpResponse
-from kumo_py.net.websocket import WebSocket, open_websocket
+from kumo_py.net.websocket import MAX_MESSAGE, WebSocket, open_websocket
 from kumo_py.policy.http_clients import ClientOptions, HttpClient, HttpPools
 from kumo_py.policy.modules.crypto import RequestSigning, sign_request
 from kumo_py.policy.registry import Kind, Owner, Param
@@ -143,6 +143,8 @@ _TEXTS = _MapOf(TEXT)
 @http.function("build_client", Param("options", OptionTable(ClientOptions)), result=client.type)
 def build_client(ctx: LuaContext, options: ClientOptions) -> HttpClient:
     """Make an HTTP client. Clients with the same options share their connections, those of other contexts included."""
+    if not 0 <= options.max_response_size <= ctx.env.limits.memory:
+        raise ValueError(f"option 'max_response_size' must be 0 to {ctx.env.limits.memory}")
     return HttpClient(ctx.env.state(HttpPools), options)
 
 
@@ -437,9 +439,11 @@ async def recv(ctx: LuaContext, connection: WebSocket) -> bytes | None:
 async def recv_batch(ctx: LuaContext, connection: WebSocket, duration: float) -> list[bytes]:
     """The messages that come within a duration; an error if the connection is closed and there are none."""
     messages = []
+    size = 0
     with trio.move_on_after(duration):
-        while (message := await connection.receive()) is not None:
+        while size < MAX_MESSAGE and (message := await connection.receive()) is not None:
             messages.append(message)
+            size += len(message)
         if not messages:
             raise ValueError("the websocket is closed")
     return messages

@@ -28,8 +28,8 @@ sqlite = Owner("sqlite")
 
 BUSY_TIMEOUT = 500
 """Milliseconds that a statement waits for a lock that somebody else has."""
-MAX_ROWS = 1_000_000
-"""What has more would not fit into a Lua context."""
+MAX_RESULT = 64 * 1024 * 1024
+"""Octets of a query's values, and 64 for each value: more would not fit into a Lua context."""
 
 _MAX_PARAMETERS = 32766  # SQLite's own limit
 _TOO_FEW = re.compile(r"uses (\d+), and there (?:are|is) (\d+) supplied")
@@ -102,16 +102,26 @@ def _execute(connection: sqlite3.Connection, sql: str, parameters: list[Value] |
         columns = cursor.description
         if columns is None:
             return max(cursor.rowcount, 0)
-        rows = cursor.fetchmany(MAX_ROWS + 1)
-        cursor.close()
+        rows = _bounded(cursor, sql)
     except sqlite3.Error as err:
         raise ValueError(f"{err}, in {sql!r}") from None
-    if len(rows) > MAX_ROWS:
-        raise ValueError(f"more than {MAX_ROWS} rows, in {sql!r}")
     if len(columns) == 1:
         return [value for (value,) in rows]
     names = [column[0] for column in columns]
     return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _bounded(cursor: sqlite3.Cursor, sql: str) -> list[tuple[Value, ...]]:
+    """All rows. Raises ValueError for too many of them."""
+    rows: list[tuple[Value, ...]] = []
+    size = 0
+    while some := cursor.fetchmany(1000):
+        size += sum(64 + (len(value) if isinstance(value, bytes) else 0) for row in some for value in row)
+        if size > MAX_RESULT:
+            cursor.close()
+            raise ValueError(f"the result is larger than {MAX_RESULT} octets, in {sql!r}")
+        rows += some
+    return rows
 
 
 def _filled(err: sqlite3.ProgrammingError, parameters: list[Value] | _Named) -> list[Value]:

@@ -379,6 +379,10 @@ async def test_a_huge_body(policy: MakePolicy) -> None:
         ("client:get('http://h'):form_url_encoded 'a=b'", "must be a table, got string 'a=b'"),
         ("client:get('http://h'):sent()", "a http_request has no method 'sent'; did you mean send?"),
         ("kumo.http.build_client { timeut = 1 }", "unknown option 'timeut' (did you mean 'timeout'?)"),
+        (
+            "kumo.http.build_client { max_response_size = 1e12 }",
+            "option 'max_response_size' must be 0 to 268435456",
+        ),
         ("client:close()\nclient:get('http://h')", "the client was closed"),
         ("kumo.http.build_url('nowhere', {})", "'nowhere' is not a URL"),
     ],

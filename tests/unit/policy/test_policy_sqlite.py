@@ -108,6 +108,10 @@ async def test_values(policy: MakePolicy) -> None:
         ("sqlite.opn 'x'", "sqlite.opn does not exist; did you mean sqlite.open?"),
         ("db:execute 'selct 1'", "sqlite_connection:execute: near \"selct\": syntax error, in 'selct 1'"),
         ("db:execute('select ?', 1, 2)", "uses 1, and there are 2 supplied"),
+        (
+            "db:execute 'select zeroblob(50000000) union all select zeroblob(20000000)'",
+            "larger than 67108864 octets",
+        ),
         ("db:execute('select 1; select 2')", "one statement at a time"),
         ("db:execute('select ?', true)", "must be a string, a number or nil, got boolean true"),
         ("db:execute('select ?', { {} })", "must be a string, a number or nil, got a table"),
