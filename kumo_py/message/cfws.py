@@ -13,6 +13,7 @@ _match_space = re.compile(r"[ \t\r\n]*+").match
 _match_comment_part = re.compile(r"[^()\\]++|\\.|[()]", re.DOTALL).match
 _match_quoted = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL).match
 _sub_pair = re.compile(r"\\(.)", re.DOTALL).sub
+_CONTROLS = dict.fromkeys(b"\r\n\0")
 _sub_fold = re.compile(r"\r?\n").sub
 
 
@@ -57,6 +58,11 @@ def quoted_string(text: str, at: int) -> tuple[str, int] | None:
 def quote(text: str) -> str:
     """A quoted string. What it holds must have no CR, LF or NUL."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def without_controls(text: str) -> str:
+    """Text that was read, without what `refuse_controls` would refuse to write."""
+    return text.translate(_CONTROLS)
 
 
 def refuse_controls(text: str, what: str) -> None:

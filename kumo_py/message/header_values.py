@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kumo_py.message.address_header import Group, Mailbox, parse_address_list
 from kumo_py.message.authentication_results import AuthenticationResults
-from kumo_py.message.cfws import octets_of, quote, quoted_string, refuse_controls, skip_cfws, text_of
+from kumo_py.message.cfws import (
+    octets_of,
+    quote,
+    quoted_string,
+    refuse_controls,
+    skip_cfws,
+    text_of,
+    without_controls,
+)
 from kumo_py.message.date import format_date, parse_date
 from kumo_py.message.headers import HeaderError, decoded, encoded
 from kumo_py.message.mime_params import MimeParameters
@@ -96,6 +104,7 @@ def parse_message_id(raw: bytes) -> str:
 
 
 def _unquoted_id(text: str) -> str:
+    text = without_controls(text)
     quoted = quoted_string(text, 0)
     if quoted and text.startswith("@", quoted[1]):
         return quoted[0] + text[quoted[1] :]

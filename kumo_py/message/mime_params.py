@@ -12,7 +12,14 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from kumo_py.message.cfws import octets_of, quoted_string, refuse_controls, skip_cfws, text_of
+from kumo_py.message.cfws import (
+    octets_of,
+    quoted_string,
+    refuse_controls,
+    skip_cfws,
+    text_of,
+    without_controls,
+)
 from kumo_py.message.charset import decode_as, find_codec
 from kumo_py.message.headers import HeaderError, decoded, encoded
 
@@ -89,12 +96,12 @@ class MimeParameters:
     @property
     def parameters(self) -> dict[str, str]:
         """All parameters by the names they were given with."""
-        return {found[0].name: _joined(found) for found in self._parameters.values()}
+        return {found[0].name: without_controls(_joined(found)) for found in self._parameters.values()}
 
     def get(self, name: str) -> str | None:
-        """The text of a parameter."""
+        """The text of a parameter, without CR, LF and NUL."""
         found = self._parameters.get(name.lower())
-        return None if found is None else _joined(found)
+        return None if found is None else without_controls(_joined(found))
 
     def set(self, name: str, value: str, form: Form = Form.PLAIN) -> None:
         """Give a parameter another text."""

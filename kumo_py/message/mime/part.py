@@ -47,8 +47,6 @@ _MIME_HEADERS: tuple[tuple[bytes, HeaderKind[Any]], ...] = (
     (b"content-disposition", MIME_PARAMS),
     (b"content-id", MESSAGE_ID),
 )
-
-
 _WANTED: tuple[tuple[bytes, HeaderKind[Any], Conformance], ...] = (
     (b"date", DATE, Conformance.MISSING_DATE_HEADER),
     (b"message-id", MESSAGE_ID, Conformance.MISSING_MESSAGE_ID_HEADER),
@@ -71,7 +69,8 @@ class Written(NamedTuple):
     """The boundary line before the part."""
     close: bytes = b""
     """The boundary line after the last part, and what follows it."""
-    headers: tuple[Header, ...] = ()
+    headers: tuple[Header, ...] | None = None
+    """None if the part was made here."""
     parts: tuple[Part, ...] = ()
     flags: Conformance = Conformance(0)
     """What was wrong with the headers, or with all of a part whose body was replaced."""
@@ -96,7 +95,7 @@ class Part:
     def from_written(cls, written: Written, *, is_message: bool) -> Part:
         """A part as the parser found it; `is_message` if it is the outermost."""
         part = cls.__new__(cls)
-        part.headers = HeaderMap(written.headers)
+        part.headers = HeaderMap(written.headers or ())
         part.parts = []
         part._written = written
         part._conformance = None
@@ -113,19 +112,17 @@ class Part:
 
         Raises MimeError if there are more than MAX_PARTS.
         """
+        parts = list(islice(self.walk(), MAX_PARTS + 1))
+        if len(parts) > MAX_PARTS:
+            raise MimeError(f"a message must not have more than {MAX_PARTS} parts")
         copies: dict[int, Part] = {}
-        for part in reversed(list(islice(self.walk(), MAX_PARTS + 1))):
-            twin = Part.__new__(Part)
-            twin.headers = HeaderMap(part.headers.items)
-            twin.parts = [copies.get(id(one)) or one for one in part.parts]
-            twin._written = part._written._replace(
-                parts=tuple(copies.get(id(one), one) for one in part._written.parts)
-            )
+        for part in reversed(parts):
+            written = part._written
+            twin = Part(HeaderMap(part.headers.items), parts=[copies[id(one)] for one in part.parts])
+            twin._written = written._replace(parts=tuple(copies.get(id(one), one) for one in written.parts))
             twin._conformance = part._conformance
             twin._is_message = part._is_message
             copies[id(part)] = twin
-        if len(copies) > MAX_PARTS:
-            raise MimeError(f"a message must not have more than {MAX_PARTS} parts")
         return copies[id(self)]
 
     def walk(self) -> Iterator[Part]:
@@ -135,6 +132,11 @@ class Part:
             part = pending.pop()
             yield part
             pending.extend(reversed(part.parts))
+
+    @property
+    def size(self) -> int:
+        """Octets of the bodies of the part and all below it."""
+        return sum(part._written.body_end - part._written.body_start for part in self.walk())
 
     # -- what the headers say ----------------------------------------------------------------------
     def _mime(self, name: bytes, kind: HeaderKind[T]) -> T | None:
@@ -262,11 +264,11 @@ class Part:
             written = self._written
             found = flags_of.of_octets(written.data[written.start : written.end])
             if self._is_message:
-                found |= _missing(HeaderMap(written.headers))
+                found |= _missing(HeaderMap(written.headers or ()))
             pending = [self]
             while pending:
                 written = pending.pop()._written
-                found |= written.flags | _invalid(HeaderMap(written.headers))
+                found |= written.flags | _invalid(HeaderMap(written.headers or ()))
                 pending.extend(written.parts)
             self._conformance = found
         return self._conformance

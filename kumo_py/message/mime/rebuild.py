@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -61,13 +62,11 @@ def _rebuilt(part: Part, parts: list[Part], settings: CheckFixSettings | None) -
         new = _rebuilt_leaf(part, type_, settings)
     for header in part.headers:
         name = header.name.lower()
-        if name in _ANEW:
-            _merge(new, header, _ANEW[name])
-        elif name != b"content-id" or new.headers.first(name) is None:
-            try:
+        with suppress(HeaderError):
+            if name in _ANEW:
+                _merge(new, header, _ANEW[name])
+            elif name != b"content-id" or new.headers.first(name) is None:
                 new.headers.add(header.rebuilt())
-            except HeaderError:
-                continue
     return new
 
 
@@ -89,14 +88,14 @@ def _rebuilt_leaf(part: Part, type_: MimeParameters | None, settings: CheckFixSe
 
 
 def _merge(new: Part, header: Header, kind: HeaderKind[MimeParameters]) -> None:
-    """Keep the parameters that the new header of that name lacks, and a disposition that it would lose."""
-    try:
-        old = header.read(kind)
-    except HeaderError:
-        return
+    """Keep the parameters that the new header of that name lacks, and a disposition that it would lose.
+
+    Raises HeaderError.
+    """
+    old = header.read(kind)
     there = new.headers.get(header.name, kind)
     if there is None:
-        if kind is MIME_PARAMS and header.name.lower() == b"content-disposition":
+        if header.name.lower() == b"content-disposition":
             new.headers.add(header.rebuilt())
         return
     for name, value in old.parameters.items():

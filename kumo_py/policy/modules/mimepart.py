@@ -72,13 +72,9 @@ def parsed(ctx: LuaContext, data: bytes) -> PartRef:
     return PartRef(root)
 
 
-def _made(ctx: LuaContext, part: Part, size: int) -> PartRef:
-    ctx.holds(2 * size)
+def _made(ctx: LuaContext, part: Part) -> PartRef:
+    ctx.holds(part.size)
     return PartRef(part)
-
-
-def _new_text(ctx: LuaContext, content_type: str, content: str) -> PartRef:
-    return _made(ctx, mime.new_text(content_type, content), len(content))
 
 
 def _attachment(options: AttachmentOptions | None) -> mime.Attachment | None:
@@ -98,19 +94,19 @@ def parse(ctx: LuaContext, data: bytes) -> PartRef:
 @mimepart.function("new_text", _CONTENT_TYPE, _TEXT, result=part_kind.type, since=_SINCE)
 def new_text(ctx: LuaContext, content_type: str, content: str) -> PartRef:
     """A part of UTF-8 text, in quoted-printable or base64 if it needs them."""
-    return _new_text(ctx, content_type, content)
+    return _made(ctx, mime.new_text(content_type, content))
 
 
 @mimepart.function("new_text_plain", _TEXT, result=part_kind.type, since=_SINCE)
 def new_text_plain(ctx: LuaContext, content: str) -> PartRef:
     """A text/plain part, as new_text makes it."""
-    return _new_text(ctx, "text/plain", content)
+    return _made(ctx, mime.new_text("text/plain", content))
 
 
 @mimepart.function("new_html", _TEXT, result=part_kind.type, since=_SINCE)
 def new_html(ctx: LuaContext, content: str) -> PartRef:
     """A text/html part, as new_text makes it."""
-    return _new_text(ctx, "text/html", content)
+    return _made(ctx, mime.new_text("text/html", content))
 
 
 @mimepart.function("new_binary", _CONTENT_TYPE, _OCTETS, _OPTIONS, result=part_kind.type, since=_SINCE)
@@ -118,7 +114,7 @@ def new_binary(
     ctx: LuaContext, content_type: str, content: bytes, options: AttachmentOptions | None
 ) -> PartRef:
     """A part in base64; with options an attachment of that file name, disposition and Content-ID."""
-    return _made(ctx, mime.new_binary(content_type, content, _attachment(options)), len(content))
+    return _made(ctx, mime.new_binary(content_type, content, _attachment(options)))
 
 
 @mimepart.function(
@@ -157,9 +153,7 @@ def headers(ctx: LuaContext, this: PartRef) -> HeaderMap:
 def body(ctx: LuaContext, this: PartRef) -> bytes:
     """The content, decoded: text/… parts as UTF-8 if their charset is known. Assign to replace it."""
     found = this.part.body
-    octets = octets_of(found) if isinstance(found, str) else found
-    ctx.holds(len(octets))
-    return octets
+    return octets_of(found) if isinstance(found, str) else found
 
 
 @part_kind.setter("body")
@@ -175,7 +169,7 @@ def replace_body(ctx: LuaContext, this: PartRef, content: bytes, content_type: s
     A part that has parts loses them.
     """
     this.part.replace_body(content, content_type)
-    ctx.holds(2 * len(content))
+    ctx.holds(this.part.size)
 
 
 @part_kind.function("append_part", _PART, since=_SINCE)
@@ -190,9 +184,7 @@ def rebuild(ctx: LuaContext, this: PartRef) -> PartRef:
 
     Headers that cannot be understood are left out.
     """
-    rebuilt = this.part.rebuild()
-    ctx.holds(len(this.part.to_bytes()))
-    return PartRef(rebuilt)
+    return _made(ctx, this.part.rebuild())
 
 
 @part_kind.function("get_simple_structure", result=VALUE, since=_SINCE)
@@ -278,6 +270,4 @@ def build(ctx: LuaContext, this: Builder) -> PartRef:
 
     The builder is used up.
     """
-    built = this.build(ctx.env.host.wall())
-    ctx.holds(len(built.to_bytes()))
-    return PartRef(built)
+    return _made(ctx, this.build(ctx.env.host.wall()))

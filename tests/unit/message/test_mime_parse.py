@@ -130,6 +130,15 @@ def test_what_has_parts_needs_a_boundary() -> None:
         part.to_bytes()
 
 
+def test_a_part_may_lose_all_headers() -> None:
+    part = new_text("text/plain", "x")
+    part.headers.remove_all_named("content-type")
+    assert part.to_bytes() == b"\r\nx\r\n"
+    part = parse(b"A: b\r\n\r\nx")
+    part.headers.remove_all_named("a")
+    assert part.to_bytes() == b"\r\nx"
+
+
 def test_boundaries_are_beginnings_of_lines_and_the_outer_ones_count() -> None:
     inner = (
         b"Content-Type: multipart/mixed; boundary=inner\r\n\r\n--inner\r\n\r\none\r\n--in\r\n x--inner\r\n"
@@ -270,7 +279,9 @@ _PIECES = [
     b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\n\n", b"--b", b"--b--", b"\n--b\n", b"\r\n--b--\r\n", b"--", b"--bc",
     b" ", b"x", b"a: b\r\n", b": ", b"\xff", b"\t", b"Content-Type: multipart/mixed; boundary=b\r\n",
     b'Content-Type: multipart/x;\r\n\tboundary="bc"\r\n\r\n', b"Content-Type: message/rfc822; boundary=b\n\n",
-    b"Content-Transfer-Encoding: base64\r\n", b"Content-Type: text/plain; charset=utf-8\r\n",
+    b"Content-Transfer-Encoding: base64\r\n",
+    b'Content-Disposition: inline; filename="\r\0.txt"\r\n', b"Content-ID: <\0>\r\n", b"From: =?utf-8?q?=0D=0A?= <a@b>\n",
+    b"Content-Type: text/plain; charset=utf-8\r\n",
 ]  # fmt: skip
 _messages = st.binary() | st.lists(st.sampled_from(_PIECES) | st.binary(max_size=3), max_size=30).map(
     b"".join
