@@ -1,8 +1,8 @@
 """Messages that are not what the RFCs ask for, refused or repaired: `msg:check_fix_conformance`.
 
-What is only missing is added. Anything else makes the whole message anew of what was understood of it (`rebuild`),
-after text in no known charset, in headers as in bodies, has been decoded: by a guess if that is wanted, else with
-replacement characters. KumoMTA guesses once for all octets of a message, also for those whose charset is declared.
+What is only missing is added. Anything else makes the whole message anew of what was understood of it (`rebuild`). The
+charset of headers and bodies that do not say theirs is guessed if that is wanted. KumoMTA guesses once for all octets
+of a message, also for those whose charset is declared.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def check_fix_conformance(
     if not to_fix:
         return None
     if to_fix & ~_MISSING:
-        if to_fix & Conformance.NEEDS_TRANSFER_ENCODING:
+        if settings.detect_encoding and to_fix & Conformance.NEEDS_TRANSFER_ENCODING:
             _decode_headers(message, settings)
         message = message.rebuild(settings)
     if to_fix & Conformance.MISSING_DATE_HEADER:
@@ -64,7 +64,7 @@ def check_fix_conformance(
 
 
 def _decode_headers(root: Part, settings: CheckFixSettings) -> None:
-    """Make text of all header values that are not UTF-8."""
+    """Make text of header values that are not UTF-8, if their charset can be guessed."""
     affected = [part for part in root.walk() if any(not _is_text(header) for header in part.headers)]
     values = [
         b"".join(header.raw_value.splitlines())
@@ -72,18 +72,12 @@ def _decode_headers(root: Part, settings: CheckFixSettings) -> None:
         for header in part.headers
         if not _is_text(header)
     ]
-    if not values:
-        return
-    decoded: str | None = None
-    if settings.detect_encoding:
-        # A value alone may be too short to guess from; what else is of no known charset helps.
-        context = [part.headers.to_bytes() for part in affected]
-        context += [part.raw_body for part in root.walk() if not _as_claimed(part)]
-        decoded = detected(
-            b"\n".join(values + context), settings.include_encodings, settings.exclude_encodings
-        )
+    # A value alone may be too short to guess from; what else is of no known charset helps.
+    context = [part.headers.to_bytes() for part in affected]
+    context += [part.raw_body for part in root.walk() if not _as_claimed(part)]
+    decoded = detected(b"\n".join(values + context), settings.include_encodings, settings.exclude_encodings)
     if decoded is None:
-        decoded = b"\n".join(values).decode("utf-8", "replace")
+        return
     texts = iter(decoded.split("\n"))
     for part in affected:
         part.headers.items = tuple(
