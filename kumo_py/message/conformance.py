@@ -76,9 +76,10 @@ def _decode_headers(root: Part, settings: CheckFixSettings) -> None:
     context = [part.headers.to_bytes() for part in affected]
     context += [part.raw_body for part in root.walk() if not _as_claimed(part)]
     decoded = detected(b"\n".join(values + context), settings.include_encodings, settings.exclude_encodings)
-    if decoded is None:
+    lines = [] if decoded is None else decoded.split("\n")
+    if len(lines) < len(values):  # UTF-16 has other line ends
         return
-    texts = iter(decoded.split("\n"))
+    texts = iter(lines)
     for part in affected:
         part.headers.items = tuple(
             header if _is_text(header) else Header(header.name, next(texts).encode("utf-8", "replace"))

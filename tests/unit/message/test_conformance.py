@@ -152,6 +152,11 @@ def test_excluded_encodings_are_not_guessed() -> None:
         run(LATIN, "", "NEEDS_TRANSFER_ENCODING", detect_encoding=True, include_encodings=["klingon"])
 
 
+def test_utf_16_in_a_header_is_left_to_rebuild() -> None:
+    data = HEAD + b"Subject: \xff\xfeh\0i\0\xe9\0\r\nX-A: \xe9\xe9\r\n\r\nx\r\n"
+    assert fixed(data, "NEEDS_TRANSFER_ENCODING", detect_encoding=True).isascii()
+
+
 PIECES = st.sampled_from(
     [*LATIN.splitlines(keepends=True), b"Content-Type: multipart/mixed; boundary=b\r\n", b"--b\r\n", b"\n"]
 )
