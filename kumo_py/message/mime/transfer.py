@@ -28,7 +28,11 @@ def decode(data: bytes, encoding: str) -> bytes:
         except binascii.Error as err:
             raise MimeError(f"parsing body: base64 decode: {err}") from None
     if encoding == "quoted-printable":
-        return binascii.a2b_qp(_sub_lone_lf(b"\r\n", _sub_trailing(b"", data)))
+        if data.endswith((b" ", b"\t")) or any(end in data for end in (b" \r", b" \n", b"\t\r", b"\t\n")):
+            data = _sub_trailing(b"", data)
+        if data.count(b"\n") != data.count(b"\r\n"):
+            data = _sub_lone_lf(b"\r\n", data)
+        return binascii.a2b_qp(data)
     return data
 
 

@@ -280,7 +280,8 @@ _PIECES = [
     b" ", b"x", b"a: b\r\n", b": ", b"\xff", b"\t", b"Content-Type: multipart/mixed; boundary=b\r\n",
     b'Content-Type: multipart/x;\r\n\tboundary="bc"\r\n\r\n', b"Content-Type: message/rfc822; boundary=b\n\n",
     b"Content-Transfer-Encoding: base64\r\n",
-    b'Content-Disposition: inline; filename="\r\0.txt"\r\n', b"Content-ID: <\0>\r\n", b"From: =?utf-8?q?=0D=0A?= <a@b>\n",
+    b'Content-Disposition: inline; filename="\r\0.txt"\r\n', b"Content-ID: <\0>\r\n",
+    b"From: =?utf-8?q?=0D=0A?= <a@b>\n",
     b"Content-Type: text/plain; charset=utf-8\r\n",
 ]  # fmt: skip
 _messages = st.binary() | st.lists(st.sampled_from(_PIECES) | st.binary(max_size=3), max_size=30).map(
