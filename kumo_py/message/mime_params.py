@@ -50,6 +50,9 @@ class Form(enum.Enum):
     QUOTED_ENCODED_WORD = enum.auto()
 
 
+_ENCODED_WORDS = (Form.ENCODED_WORD, Form.QUOTED_ENCODED_WORD)
+
+
 class _Parameter(NamedTuple):
     name: str
     section: int | None
@@ -235,14 +238,21 @@ def _encoded_parameter(name: str, value: str, form: Form) -> list[str]:
     if not _match_attribute(name):
         raise HeaderError(f"'{name[:60]}' is not the name of a parameter")
     refuse_controls(value, f"parameter {name}")
-    if form is Form.ENCODED_WORD:
-        return [f"{name}={encoded(octets_of(value)).decode('utf-8', 'surrogateescape')}"]
-    if form is Form.QUOTED_ENCODED_WORD:
-        return [f'{name}="{text_of(encoded(octets_of(value)))}"']
+    if form in _ENCODED_WORDS and _needs_encoded_words(value):
+        mark = '"' if form is Form.QUOTED_ENCODED_WORD else ""
+        return [f"{name}={mark}{text_of(encoded(octets_of(value)))}{mark}"]
     if _match_quotable(value):
         return _in_sections(name, "", "", ["\\" + char if char in '"\\' else char for char in value], '"')
     pieces = [char if _match_attribute(char) else _percent_encoded(char) for char in value]
     return _in_sections(name, "*", "UTF-8''", pieces, "")
+
+
+def _needs_encoded_words(value: str) -> bool:
+    """Whether `encoded` makes encoded words of it, which hold no quotes."""
+    try:
+        return not value.encode().isascii()
+    except UnicodeEncodeError:  # octets that are not UTF-8
+        return False
 
 
 def _in_sections(name: str, star: str, prefix: str, pieces: list[str], mark: str) -> list[str]:

@@ -149,6 +149,8 @@ def test_dates_are_written() -> None:
         ('a/b; n="=?UTF-8?B?5pel?=\r\n =?UTF-8?B?5pys?="', "a/b", {"n": "日本"}),
         ('a/b; n="=?UTF-8?B?5pel5pys?=bork"', "a/b", {"n": "=?UTF-8?B?5pel5pys?=bork"}),
         ('a/b; n="=?US-OSCII?Q?x?="', "a/b", {"n": "=?US-OSCII?Q?x?="}),
+        ('a/b; n="=?utf-8?q?a=22=3B_x=3Dy?="', "a/b", {"n": 'a"; x=y'}),
+        ('a/b; n="=?utf-8?q?=C3=BC=22=3B_x=3Dy?="', "a/b", {"n": 'ü"; x=y'}),
         ('a/b; n="x \\"y\\"\r\n z"', "a/b", {"n": 'x "y" z'}),
     ],
 )
