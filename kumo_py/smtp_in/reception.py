@@ -175,7 +175,8 @@ async def _make_messages(
     batches = None
     if policy.handles("smtp_server_split_transaction"):
         batches = await policy.ask("smtp_server_split_transaction", base, session.meta)
-    await _load(session, base)
+    if not base.data_loaded:
+        await _load(session, base)
     if batches is None and len(base.recipients) > 1:
         batches = _batches(session, base.recipients)
     if batches is not None:
@@ -240,14 +241,15 @@ def _received_start(session: Session, *, utf8: bool) -> bytes:
 
 async def _load(session: Session, msg: Message) -> None:
     """Bring content back that the policy shrank. Raises SpoolError."""
-    if not msg.data_loaded and session.services.spool is not None:
+    if session.services.spool is not None:
         await session.services.spool.load(msg)
 
 
 async def _route(session: Session, msg: Message) -> _Accepted:
     """Find the queue, and whether the message may go there."""
     it = _Accepted(msg, msg.queue_name)
-    await _load(session, msg)
+    if not msg.data_loaded:
+        await _load(session, msg)
     trace = session.params.trace_headers
     if trace.supplemental_header and it.queue_name != NULL_QUEUE:
         msg.prepend(supplemental(trace.header_name, msg.recipients, msg.meta, trace.include_meta_names))
