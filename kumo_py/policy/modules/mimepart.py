@@ -159,7 +159,9 @@ def body(ctx: LuaContext, this: PartRef) -> bytes:
 @part_kind.setter("body")
 def set_body(ctx: LuaContext, this: PartRef, content: bytes | None) -> None:
     """Replace the content, encoded as it needs; the media type stays."""
-    replace_body(ctx, this, content or b"", None)
+    if content is None:
+        raise ValueError("must be a string, got nil")
+    replace_body(ctx, this, content, None)
 
 
 @part_kind.function("replace_body", _OCTETS, Param("content_type", TEXT, optional=True), since=_SINCE)

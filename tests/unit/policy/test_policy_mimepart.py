@@ -205,6 +205,7 @@ async def test_text_is_not_appended_where_there_is_none(policy: MakePolicy, msg:
             "return kumo.mimepart.parse('Content-Transfer-Encoding: base64\\r\\n\\r\\nhello').body",
             "base64 decode",
         ),
+        ("msg:parse_mime().body = nil", "mimepart.body: must be a string, got nil"),
         ("msg:append_text_plain()", "argument 'content' must be a string"),
     ],
 )
