@@ -9,7 +9,6 @@ import trio
 from fake_node import FakeNode
 
 from kumo_py.core.policy import PolicyError
-from kumo_py.limits.throttle import Throttles
 from kumo_py.message.arf import supplemental_trace
 
 if TYPE_CHECKING:
@@ -206,7 +205,7 @@ async def test_the_rate_of_recipients(
     policy: MakePolicy, host: RecordingHost, node: FakeNode, autojump_clock: MockClock
 ) -> None:
     await run(policy, "kumo.set_httpinject_recipient_rate_limit('10/s')")
-    node.queues.throttles = Throttles()  # type: ignore[attr-defined]
+    node.queues.rates = host.throttles  # type: ignore[attr-defined]
     began = trio.current_time()
     await host.injector.wait_for_rate(10)
     assert trio.current_time() == began
