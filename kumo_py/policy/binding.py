@@ -163,13 +163,14 @@ class _Arguments:
                 text = f"argument '{name}' {err}" if name != "self" else str(err)
                 raise OptionError(f"{self._label}: {text}") from None
         if self.rest is not None:
-            for n in range(len(self.readers), len(raw)):
+            first = len(self.readers)
+            for n, one in enumerate(raw[first:], first + 1 - ("self" in self._names)):
                 try:
-                    values.append(self.rest(self._ctx, raw[n], self._label))
+                    values.append(self.rest(self._ctx, one, self._label))
                 except OptionError:
                     raise
                 except ValueError as err:
-                    raise OptionError(f"{self._label}: argument {n + 1} {err}") from None
+                    raise OptionError(f"{self._label}: argument {n} {err}") from None
         return values
 
     def failure(self, err: Exception, raw: Answer) -> Answer:
