@@ -108,6 +108,8 @@ class CidrSet:
     dict lookup.
     """
 
+    option_type = "string[]|table<string, boolean>"
+
     __slots__ = ("_map", "_memo")
 
     def __init__(self, networks: Iterable[str] = ()) -> None:

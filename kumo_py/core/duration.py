@@ -41,6 +41,8 @@ _LONGEST = 2.0**64
 class Duration(float):
     """Seconds, as the type of an option; a plain float wherever one is wanted."""
 
+    option_type = "number|string"
+
     __slots__ = ()
 
     def __new__(cls, value: object) -> Self:

@@ -17,6 +17,8 @@ Octet = Annotated[int, msgspec.Meta(ge=0, le=255)]
 class KeySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Exactly one of `path`, `key_data`, `event_name` or `vault_path` is set."""
 
+    option_type = "string|KeySource"
+
     path: str | None = None
     key_data: str | tuple[Octet, ...] | None = None
     """The key itself; as octets where it is no UTF-8, which is how Lua strings become plain data."""

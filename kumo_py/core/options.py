@@ -18,7 +18,7 @@ from __future__ import annotations
 import enum
 import functools
 import operator
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar, cast
 
 import msgspec
 from msgspec import inspect
@@ -37,6 +37,9 @@ class OptionError(ValueError):
 
 class OptionValue(Protocol):
     """A value type that options may have besides plain data and structs."""
+
+    option_type: ClassVar[str]
+    """How Lua gives it, in the notation of LuaCATS: `number|string`."""
 
     @classmethod
     def from_option(cls, value: object) -> Self:
@@ -67,10 +70,11 @@ def convert(value: object, type_: type[T], what: str) -> T:
 def to_builtins(struct: msgspec.Struct) -> dict[str, object]:
     """Return the struct as plain data: what Lua sees, and what `convert` takes."""
     names = zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True)
-    return {shown: _plain(getattr(struct, name)) for name, shown in names}
+    return {shown: to_plain(getattr(struct, name)) for name, shown in names}
 
 
-def _plain(value: object) -> object:
+def to_plain(value: object) -> object:
+    """Return an option's value as plain data."""
     if hasattr(value, "to_option"):
         return cast("OptionValue", value).to_option()
     match value:
@@ -79,9 +83,9 @@ def _plain(value: object) -> object:
         case enum.Enum():
             return value.value
         case dict():
-            return {key: _plain(item) for key, item in value.items()}
+            return {key: to_plain(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
-            return [_plain(item) for item in value]
+            return [to_plain(item) for item in value]
     return value
 
 
@@ -119,7 +123,7 @@ class _Walk:
                 return [self.visit(item, type_.item_type, f"{path}[{n}]") for n, item in enumerate(items, 1)]
             case inspect.DictType():
                 return self._dict(cast("dict[object, object]", value), type_, path)
-            case inspect.StructType() if not _is_option_value(type_):
+            case inspect.StructType() if not is_option_value(type_):
                 return self._struct(cast("dict[object, object]", value), type_, path)
             case inspect.StructType() | inspect.CustomType():
                 return self._option_value(value, type_.cls, path)
@@ -232,10 +236,11 @@ _KINDS: Mapping[type[inspect.Type], tuple[str, Callable[[object], bool]]] = {
 
 def _fits(value: object, type_: inspect.Type) -> bool:
     kind = _KINDS.get(type(type_))
-    return kind is None or _is_option_value(type_) or kind[1](value)
+    return kind is None or is_option_value(type_) or kind[1](value)
 
 
-def _is_option_value(type_: inspect.Type) -> bool:
+def is_option_value(type_: inspect.Type) -> bool:
+    """Whether it is one of OptionValue."""
     return hasattr(getattr(type_, "cls", None), "from_option")
 
 
@@ -251,10 +256,13 @@ def _allowed(type_: inspect.Type) -> str:
             return " or ".join(_allowed(member) for member in type_.types)
         case inspect.EnumType() | inspect.LiteralType():
             return f"one of {', '.join(map(repr, _choices(type_)))}"
-    words = _KINDS[type(type_)][0]
-    bounds = [(sign, getattr(type_, name, None)) for name, sign, _ in _BOUNDS]
-    limits = " and ".join(f"{sign} {bound}" for sign, bound in bounds if bound is not None)
-    return f"{words} {limits}" if limits else words
+    return f"{_KINDS[type(type_)][0]} {bounds(type_)}".rstrip()
+
+
+def bounds(type_: inspect.Type) -> str:
+    """The least and the greatest number that a type takes: ">= 1 and <= 5"; "" if it has no bounds."""
+    found = [(sign, getattr(type_, name, None)) for name, sign, _ in _BOUNDS]
+    return " and ".join(f"{sign} {bound}" for sign, bound in found if bound is not None)
 
 
 def _did_you_mean(name: object, candidates: Iterable[object]) -> str:

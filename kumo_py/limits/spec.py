@@ -32,6 +32,8 @@ _UNITS: Mapping[int, str] = {1: "s", 60: "m", 3600: "h", 86_400: "d"}
 class ThrottleSpec:
     """At most `limit` in `period` seconds, of which `burst` may come at once."""
 
+    option_type = "string"
+
     __slots__ = ("burst", "key_suffix", "limit", "local", "max_burst", "period", "period_ns")
 
     def __init__(self, limit: int, period: int, max_burst: int | None = None, local: bool = False) -> None:
@@ -97,6 +99,8 @@ class ThrottleSpec:
 
 class LimitSpec:
     """At most `limit` at once."""
+
+    option_type = "integer|string"
 
     __slots__ = ("limit", "local")
 

@@ -9,6 +9,8 @@ from typing import Self
 class MinFree:
     """A least amount, in percent of the whole (`"10%"`) or as a number (bytes, or inodes)."""
 
+    option_type = "integer|string"
+
     __slots__ = ("amount", "is_percent")
 
     def __init__(self, amount: int, is_percent: bool = False) -> None:

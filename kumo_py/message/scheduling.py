@@ -34,6 +34,8 @@ _match_time = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.\d+)?)?", re.ASC
 class _OptionText:
     """A value that options have as text; equal if the text is."""
 
+    option_type = "string"
+
     __slots__ = ("text",)
 
     def __init__(self, text: str) -> None:

@@ -146,10 +146,17 @@ class Owner:
         )
 
     def lua_function(
-        self, name: str, *params: Param, doc: str, result: LuaType | None = None, since: str = "-"
+        self,
+        name: str,
+        *params: Param,
+        doc: str,
+        result: LuaType | None = None,
+        since: str = "-",
+        role: Role = "function",
     ) -> None:
-        """Declare a function that is written in Lua: in objects.lua, or in a file of the owner's own."""
-        self.functions.append(Function(self.name, name, params, result, doc, since, None, this=self.this))
+        """Declare what is written in Lua: in objects.lua, or in a file of the owner's own."""
+        declared = Function(self.name, name, params, result, doc, since, None, this=self.this, role=role)
+        self.functions.append(declared)
 
     def _declare(
         self,

@@ -44,7 +44,11 @@ class Held(NamedTuple):
 
 
 class LuaType(Protocol):
-    """How a value crosses between Lua and Python."""
+    """How a value crosses between Lua and Python.
+
+    For the reference it may have more: `result_name`, where a result is less than what is accepted; `structs`, the
+    tables that `name` mentions; `list_of`, the struct of a list of option tables.
+    """
 
     @property
     def name(self) -> str:
@@ -173,6 +177,7 @@ class _Value:
 
 class _Address:
     name = "EnvelopeAddress|string"
+    result_name = "EnvelopeAddress"
 
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> str:
         if type(raw) is LuaTable and (found := ctx.inspect(raw)) is not None and found[0] == b"address":
@@ -192,6 +197,7 @@ class _TimeDelta:
     """A span of time: seconds, or text such as "5m"; Python sees seconds."""
 
     name = "TimeDelta|number|string"
+    result_name = "TimeDelta"
 
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> float:
         if type(raw) is LuaTable and (found := ctx.inspect(raw)) is not None and found[0] == b"timedelta":

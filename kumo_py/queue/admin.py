@@ -28,6 +28,8 @@ DEFAULT_DURATION = 300.0
 class Timestamp(float):
     """Unix seconds, written as RFC 3339 has it: the type of `expires`."""
 
+    option_type = "string"
+
     __slots__ = ()
 
     @classmethod

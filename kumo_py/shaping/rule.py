@@ -30,6 +30,8 @@ class Patterns:
     where a pattern uses those, Python's does the work.
     """
 
+    option_type = "string|string[]"
+
     __slots__ = ("_searches", "texts")
 
     def __init__(self, texts: tuple[str, ...]) -> None:

@@ -93,6 +93,12 @@ class ListenerParams(ListenerOverrides, frozen=True):
     implicit_tls: bool = False
     """Ours, not KumoMTA's: TLS from the first byte, as on port 465 (RFC 8314 §3.3)."""
 
+    @staticmethod
+    def defaults_in_force() -> dict[str, object]:
+        """What holds for an option that is None here."""
+        session = SessionParams("")
+        return {name: getattr(session, name) for name in _SESSION_OPTIONS if name != "hostname"}
+
 
 @dataclass(slots=True)
 class SessionParams:

@@ -67,8 +67,9 @@ class MimeParamsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class _Structured:
     """A header value as a table. `read` gets plain data, and what the policy called."""
 
-    def __init__(self, name: str, read: Callable[[Any, str], object]) -> None:
+    def __init__(self, name: str, read: Callable[[Any, str], object], *structs: type[msgspec.Struct]) -> None:
         self.name = name
+        self.structs = structs
         self._read = read
 
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
@@ -107,10 +108,10 @@ def _mime_params(value: object, what: str) -> MimeParameters:
     return MimeParameters(table.value, table.parameters)
 
 
-MAILBOX = _Structured("Mailbox", _mailbox)
-MAILBOX_LIST = _Structured("Mailbox[]", _list_of(_mailbox))
-ADDRESS_LIST = _Structured("(Mailbox|Group)[]", _list_of(_address))
-MIME_PARAMS = _Structured("MimeParams", _mime_params)
+MAILBOX = _Structured("Mailbox", _mailbox, MailboxTable)
+MAILBOX_LIST = _Structured("Mailbox[]", _list_of(_mailbox), MailboxTable)
+ADDRESS_LIST = _Structured("(Mailbox|Group)[]", _list_of(_address), MailboxTable, GroupTable)
+MIME_PARAMS = _Structured("MimeParams", _mime_params, MimeParamsTable)
 
 
 def as_plain(value: object) -> object:

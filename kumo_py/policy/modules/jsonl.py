@@ -20,7 +20,7 @@ from kumo_py.logs.segment import SegmentWriter
 from kumo_py.logs.tailer import POLL_INTERVAL, Batch, Consumer, Tailer, Unjudged
 from kumo_py.policy.file_glob import find_matches
 from kumo_py.policy.registry import Kind, Owner, Param
-from kumo_py.policy.types import BOOLEAN, SHARED, TEXT, VALUE, ListOf, LuaValue, OptionTable, Values
+from kumo_py.policy.types import BOOLEAN, FUNCTION, SHARED, TEXT, VALUE, ListOf, LuaValue, OptionTable, Values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,6 +142,7 @@ jsonl.lua_function(
 tailer.lua_function(
     "batches",
     doc="For a generic `for`: each batch; of a tailer with several consumers, a list of those that are ready.",
+    result=FUNCTION,
     since=_SINCE,
 )
 

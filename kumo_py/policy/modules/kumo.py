@@ -8,7 +8,7 @@ from kumo_py.logs.config import LocalLogsConfig
 from kumo_py.policy.events import EGRESS_PATH, EGRESS_POOL, EGRESS_SOURCE, LISTENER_DOMAIN, QUEUE_CONFIG
 from kumo_py.policy.params import HttpListenerParams
 from kumo_py.policy.registry import Owner, Param
-from kumo_py.policy.types import FUNCTION, INTEGER, TEXT, OptionTable
+from kumo_py.policy.types import FUNCTION, INTEGER, RAW, TEXT, OptionTable
 from kumo_py.queue.config import EgressPath, EgressPool, EgressSource, QueueConfig
 from kumo_py.smtp_in.params import ListenerDomain, ListenerParams
 from kumo_py.spool.config import SpoolConfig
@@ -44,6 +44,7 @@ kumo.lua_function(
 for _level in ("error", "warn", "info", "debug"):
     kumo.lua_function(
         f"log_{_level}",
+        Param("values", RAW, rest=True),
         doc=f"Log the arguments, joined by spaces, at the level {_level}.",
         since="2025.03.19-1d3f1f67",
     )

@@ -20,6 +20,7 @@ class _KeySource:
     """A file's path, or a table that says where the key is."""
 
     name = "string|KeySource"
+    structs = (KeySource,)
 
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> KeySource:
         try:
