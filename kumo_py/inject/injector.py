@@ -105,7 +105,7 @@ class Injector:
         """Wait until so many recipients are within the rate; for requests of the HTTP API."""
         while recipients > 0 and (rate := self.recipient_rate) is not None:
             portion = min(recipients, rate.burst)
-            wait = self._node.queues.throttles.admit(_RATE_KEY, rate, trio.current_time(), portion)
+            wait = await self._node.queues.rates.admit(_RATE_KEY, rate, portion)
             if wait > 0.0:
                 await trio.sleep(wait)
             else:

@@ -29,7 +29,7 @@ class Lease:
 
     __slots__ = ("_leases", "expires", "held", "holder", "names")
 
-    def __init__(self, leases: Leases, names: tuple[str, ...], holder: str, expires: float) -> None:
+    def __init__(self, leases: LeaseKeeper, names: tuple[str, ...], holder: str, expires: float) -> None:
         self._leases = leases
         self.names = names
         self.holder = holder
@@ -49,6 +49,16 @@ class Lease:
             self.expires = now + duration
             self._leases.note_expiry(self)
         return self.held
+
+
+class LeaseKeeper(Protocol):
+    """What a lease tells of itself."""
+
+    def drop(self, lease: Lease) -> None:
+        """It was released."""
+
+    def note_expiry(self, lease: Lease) -> None:
+        """`expires` has changed."""
 
 
 class LeaseStore(Protocol):

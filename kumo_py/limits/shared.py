@@ -1,4 +1,4 @@
-"""Throttles that a policy names: counted in this node, or in a store that several nodes share.
+"""Throttles, counted in this node or in a store that several nodes share.
 
 A spec with `local:` counts in this node whatever is shared.
 """
@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import structlog
+
 from kumo_py.limits.throttle import Throttles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kumo_py.limits.spec import ThrottleSpec
+
+log = structlog.get_logger("kumo_py.limits.shared")
+
+TROUBLE = 1.0
+"""Seconds to wait when the store cannot be asked."""
 
 
 class Taken(NamedTuple):
@@ -39,11 +46,33 @@ class ThrottleStore(Protocol):
 class SharedThrottles:
     """See the module. One per node."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], local: Throttles | None = None) -> None:
         self._clock = clock
-        self.local = Throttles()
-        """The counts of this node; path and queue rates are counted there too."""
+        self.local = local or Throttles()
+        """The counts of this node."""
         self.store: ThrottleStore | None = None
+        self._in_trouble = False
+
+    def is_shared(self, spec: ThrottleSpec) -> bool:
+        """Whether asking takes time."""
+        return self.store is not None and not spec.local
+
+    async def admit(self, key: str, spec: ThrottleSpec, quantity: int = 1) -> float:
+        """Take `quantity` and return 0.0, or take nothing and return how long to wait.
+
+        While the store cannot be asked nothing is admitted: a limit that a receiver set must hold.
+        """
+        if self.store is None or spec.local:
+            return self.local.admit(key, spec, self._clock(), quantity)
+        try:
+            wait = (await self.store.take(key, spec, quantity)).retry_after
+        except OSError as err:
+            if not self._in_trouble:
+                log.error(f"shared throttles cannot be asked, so nothing passes them: {err}")
+            self._in_trouble = True
+            return TROUBLE
+        self._in_trouble = False
+        return 0.0 if wait is None else max(wait, 0.001)
 
     async def take(self, key: str, spec: ThrottleSpec, quantity: int = 1) -> Taken:
         """Take `quantity` of a throttle, or nothing. Raises OSError."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kumo_py.logs import DeliveryLog
     from kumo_py.logs.config import LocalLogsConfig
     from kumo_py.message.message import Message
+    from kumo_py.net.redis import RedisOptions
     from kumo_py.policy.params import HttpListenerParams
     from kumo_py.queue.admin import AdminRules
     from kumo_py.queue.queues import Queues
@@ -107,6 +108,10 @@ class Host(Protocol):
     @property
     def throttles(self) -> SharedThrottles:
         """Those that the policy names."""
+        ...
+
+    async def share_limits(self, options: RedisOptions) -> None:
+        """Count throttles and connections in Redis, together with other nodes. Raises ValueError or OSError."""
         ...
 
     async def shutdown_within(self, seconds: float) -> bool:

@@ -128,7 +128,7 @@ class _Session:
         """Wait for the path's message rates; one that asks for more than `idle_timeout` empties the ready queue."""
         ready, queues = self._ready, self._queues
         for key, spec in queues.limits.message_rates(ready):
-            while (wait := queues.throttles.admit(key, spec, trio.current_time())) > 0.0:
+            while (wait := await queues.rates.admit(key, spec)) > 0.0:
                 if ready.stopping:
                     return False
                 if wait >= ready.path.idle_timeout:

@@ -2,40 +2,79 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
 if TYPE_CHECKING:
-    from kumo_py.limits.lease import Denied, Lease, Leases
+    from collections.abc import Callable
+
+    from kumo_py.limits.lease import Denied, Lease, LeaseStore
+    from kumo_py.limits.shared import SharedThrottles
     from kumo_py.limits.spec import ThrottleSpec
-    from kumo_py.limits.throttle import Throttles
     from kumo_py.queue.ready import ReadyQueue
 
 LEASE_DURATION = 60.0
 """Seconds for which a connection's places under its limits are kept; renewed while it is open."""
+ASK_AGAIN = 0.25
+"""Seconds after which a ready queue looks again for the answer of a shared rate."""
+ADMISSION_LASTS = 5.0
+"""Seconds for which a shared rate's admission of a connection may be used."""
+
+
+class _Answer(NamedTuple):
+    """Of a shared rate, until a time (trio); None while it is being asked."""
+
+    until: float | None = None
+    admitted: bool = False
 
 
 class PathLimits:
     """The limits of all ready queues, asked by their names; those with a name of their own are shared by name."""
 
-    def __init__(self, throttles: Throttles, leases: Leases) -> None:
-        self.throttles = throttles
-        self._leases = leases
+    def __init__(self, rates: SharedThrottles, leases: LeaseStore, spawn: Callable[..., None]) -> None:
+        self.rates = rates
+        self.leases = leases
+        self._spawn = spawn
+        self._asked: dict[str, _Answer] = {}
+        """What shared rates answered to ready queues that cannot wait, by the queues' names."""
 
     def lease_connection(self, ready: ReadyQueue) -> Lease | Denied:
         """A place under every connection limit of the path."""
         path = ready.path
         limits = [(f"kumomta.connection_limit.{ready.name}", path.connection_limit)]
         limits += path.additional_connection_limits.items()
-        return self._leases.acquire(limits, ready.name, trio.current_time(), LEASE_DURATION)
+        return self.leases.acquire(limits, ready.name, trio.current_time(), LEASE_DURATION)
 
     def admit_connection(self, ready: ReadyQueue) -> float:
         """Seconds to wait before the path's rate allows a connection; 0 when it does now."""
         rate = ready.path.max_connection_rate
         if rate is None:
             return 0.0
-        return self.throttles.admit(f"{ready.name}-connection-rate", rate, trio.current_time())
+        key, now = f"{ready.name}-connection-rate", trio.current_time()
+        if not self.rates.is_shared(rate):
+            return self.rates.local.admit(key, rate, now)
+        answer = self._asked.get(ready.name)
+        if answer is None:
+            self._asked[ready.name] = _Answer()
+            self._spawn(self._ask_for_connection, key, rate, ready)
+            return ASK_AGAIN
+        if answer.until is None:
+            return ASK_AGAIN
+        if answer.admitted:
+            del self._asked[ready.name]
+            return 0.0
+        return max(answer.until - now, 0.001)
+
+    async def _ask_for_connection(self, key: str, rate: ThrottleSpec, ready: ReadyQueue) -> None:
+        wait = await self.rates.admit(key, rate)
+        lasts = wait if wait > 0.0 else ADMISSION_LASTS
+        answer = self._asked[ready.name] = _Answer(trio.current_time() + lasts, admitted=wait <= 0.0)
+        if answer.admitted:
+            ready.connect_now()
+        await trio.sleep(min(lasts, ADMISSION_LASTS))
+        if self._asked.get(ready.name) is answer:
+            del self._asked[ready.name]
 
     def message_rates(self, ready: ReadyQueue) -> list[tuple[str, ThrottleSpec]]:
         """The path's message rates by their keys, the smallest first, so that none is used up in vain."""
@@ -44,16 +83,24 @@ class PathLimits:
         if path.max_message_rate is not None:
             rates.append((f"kumomta.max_message_rate.{ready.name}", path.max_message_rate))
         if len(rates) > 1:
-            rates.sort(key=lambda rate: rate[1].limit / rate[1].period)
+            rates.sort(key=_per_second)
         return rates
 
-    def source_throttled(self, ready: ReadyQueue) -> bool:
+    async def source_throttled(self, ready: ReadyQueue) -> bool:
         """Whether the path's source may not be chosen just now (`source_selection_rate`)."""
         path = ready.path
         if path.source_selection_rate is None and not path.additional_source_selection_rates:
             return False
-        now = trio.current_time()
         rates = dict(path.additional_source_selection_rates)
         if path.source_selection_rate is not None:
-            rates[f"{ready.name}-source-selection-rate"] = path.source_selection_rate
-        return any(self.throttles.admit(key, spec, now) > 0.0 for key, spec in rates.items())
+            rates[f"kumomta.source_selection_rate.{ready.name}.{ready.source.name}"] = (
+                path.source_selection_rate
+            )
+        for key, spec in sorted(rates.items(), key=_per_second):
+            if await self.rates.admit(key, spec) > 0.0:
+                return True
+        return False
+
+
+def _per_second(rate: tuple[str, ThrottleSpec]) -> float:
+    return rate[1].limit / rate[1].period

@@ -68,7 +68,9 @@ class Placement:
                     await self.refresh_path(ready)
             except (DnsError, PolicyError, Rejection) as err:
                 raise NotPlaced(f"failed to resolve queue {queue.name}: {err}") from err
-            if self._queues.admin.ready_suspended(ready.name) or self._queues.limits.source_throttled(ready):
+            if self._queues.admin.ready_suspended(ready.name):
+                continue
+            if await self._queues.limits.source_throttled(ready):
                 continue
             if ready.insert(msg):
                 return

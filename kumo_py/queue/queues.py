@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVarTuple
 
 import structlog
 import trio
@@ -22,6 +22,7 @@ from kumo_py.core.duration import format_duration
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.core.spool_id import created
 from kumo_py.core.timer_wheel import TimerWheel
+from kumo_py.limits.shared import SharedThrottles
 from kumo_py.logs import LogContext, RecordType
 from kumo_py.message.queue_name import QueueName
 from kumo_py.proto.reply import EnhancedCode, Response
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from kumo_py.message.message import Message
     from kumo_py.spool.messages import MessageSpool
 
-_A = TypeVar("_A")
+_As = TypeVarTuple("_As")
 
 log = structlog.get_logger("kumo_py.queue")
 
@@ -79,6 +80,7 @@ class Queues:
         throttles: Throttles,
         leases: Leases,
         wall: Callable[[], float],
+        rates: SharedThrottles | None = None,
         admin: AdminRules | None = None,
         random: Random | None = None,
         body_budget: int = 512 << 20,
@@ -88,7 +90,8 @@ class Queues:
         self.log = delivery_log
         self.resolver = resolver
         self.throttles = throttles
-        self.limits = PathLimits(throttles, leases)
+        self.rates = rates or SharedThrottles(trio.current_time, throttles)
+        self.limits = PathLimits(self.rates, leases, self.spawn)
         self.wall = wall
         """Unix time that never steps."""
         self.random = random or Random()
@@ -137,13 +140,18 @@ class Queues:
         for queue in self.ready.values():
             queue.close_idle(trio.current_time(), all_of_them=True)
 
+    def connect_now(self, ready: str) -> None:
+        """A limit that kept a ready queue from opening connections has given way."""
+        if ready in self.ready:
+            self.ready[ready].connect_now()
+
     @property
     def running(self) -> bool:
         return self._nursery is not None and not self.stopping
 
-    def spawn(self, run: Callable[[_A], Awaitable[None]], arg: _A) -> None:
+    def spawn(self, run: Callable[[*_As], Awaitable[None]], *args: *_As) -> None:
         assert self._nursery is not None, "Queues.serve is not running"
-        self._nursery.start_soon(run, arg)
+        self._nursery.start_soon(run, *args)
 
     async def _save_unsaved(self) -> None:
         """What is only in memory goes to the spool before the node ends; together, to share a sync."""
@@ -393,7 +401,7 @@ class Queues:
         rate = queue.config.max_message_rate
         if rate is not None:
             key = f"schedq-{queue.name}-message-rate"
-            wait = self.throttles.admit(key, rate, trio.current_time())
+            wait = await self.rates.admit(key, rate)
             if wait > 0.0:
                 text = f"KumoMTA internal: {queue.name} throttled message rate, delay={wait:.3f}s"
                 return (internal_response(451, (4, 4, 4), text), InsertReason.MESSAGE_RATE_THROTTLE, wait)

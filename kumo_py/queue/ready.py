@@ -247,6 +247,11 @@ class ReadyQueue:
             self._leases.add(lease)
             owner.spawn(self._dispatch, lease)
 
+    def connect_now(self) -> None:
+        """A limit that was in the way has given way."""
+        self._retry_at = 0.0
+        self.connect_more()
+
     def extend_leases(self, now: float, duration: float) -> None:
         """Keep the places of the connections that are open for `duration` seconds (trio time)."""
         for lease in self._leases:

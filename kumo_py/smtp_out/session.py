@@ -342,7 +342,7 @@ class Session:
         ready, queues = self._ready, self._queues
         rates = queues.limits.message_rates(ready)
         for key, spec in rates:
-            while (wait := queues.throttles.admit(key, spec, trio.current_time())) > 0.0:
+            while (wait := await queues.rates.admit(key, spec)) > 0.0:
                 if wait >= ready.path.idle_timeout:
                     self._give_back()
                     response = Response(451, EnhancedCode(4, 4, 1), "KumoMTA internal: ready queue throttled")

@@ -101,6 +101,9 @@ class RecordingHost:
             msg.sender, msg.recipients, msg.meta = "from@spool.example", ("to@spool.example",), {}
         msg.load_data(SPOOLED)
 
+    async def share_limits(self, options: Any) -> None:
+        self.calls.append(("share_limits", options))
+
     async def shutdown_within(self, seconds: float) -> bool:
         with trio.move_on_after(seconds):
             await self.shutdown.wait()

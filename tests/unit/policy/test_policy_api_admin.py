@@ -81,7 +81,13 @@ async def test_bouncing(policy: MakePolicy, host: RecordingHost, autojump_clock:
     )
     (entry,) = listed
     assert not entry.pop("bounced")
-    assert entry == {"id": id, "routing_domain": "r.test", "reason": "why", "duration": "5m", "total_bounced": 0}
+    assert entry == {
+        "id": id,
+        "routing_domain": "r.test",
+        "reason": "why",
+        "duration": "5m",
+        "total_bounced": 0,
+    }
     assert host.admin.bounce_of("d.test!r.test", QueueName.parse("d.test!r.test")) is not None
     assert await run(policy, f"return kumo.api.admin.bounce.delete '{id}'") is True
 
