@@ -13,14 +13,18 @@ from kumo_py.message.message import Message
 from kumo_py.policy import LuaPolicy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from policy_host import MakePolicy
 
     from kumo_py.policy.context import Limits
 
 
 @pytest.fixture
-def host() -> RecordingHost:
-    return RecordingHost()
+def host() -> Iterator[RecordingHost]:
+    made = RecordingHost()
+    yield made
+    made.policy = None  # compiled templates hold the host where no garbage collector looks
 
 
 @pytest.fixture
