@@ -199,6 +199,7 @@ class _Run:
 
     def __init__(self, node: Node, request: InjectRequest, origin: Origin) -> None:
         self._node = node
+        self._queues = node.queues  # ValueError until the node runs
         self._request = request
         self._origin = origin
         self._waiting: list[_Ready] = []
@@ -212,27 +213,27 @@ class _Run:
     def abandon(self) -> None:
         """Leave nothing of what waits in the spool, where the policy may have put it."""
         for one in self._waiting:
-            self._node.queues.forget(one.msg)
+            self._queues.forget(one.msg)
 
     async def add(self, recipient: Recipient, msg: Message) -> None:
         """Ask the policy where it is to go, and let it wait for its group. Raises what the policy raises."""
-        node, trace = self._node, self._request.trace_headers
+        node, queues, trace = self._node, self._queues, self._request.trace_headers
         try:
             if node.policy.handles("http_message_generated"):
                 await node.policy.ask("http_message_generated", msg, self._origin.auth)
             name = msg.queue_name
             if name == NULL_QUEUE:
                 self.outcome.successes += 1
-                node.queues.forget(msg)
+                queues.forget(msg)
                 return
-            queue = await node.queues.resolve(name)
+            queue = await queues.resolve(name)
             if trace.supplemental_header:
-                await node.queues.spool.load(msg)  # the policy may have shrunk it
+                await queues.spool.load(msg)  # the policy may have shrunk it
                 msg.prepend(
                     supplemental(trace.header_name, msg.recipients, msg.meta, trace.include_meta_names)
                 )
         except BaseException:
-            node.queues.forget(msg)
+            queues.forget(msg)
             raise
         self._waiting.append(_Ready(recipient, msg, queue))
         if len(self._waiting) >= _GROUP or sum(one.msg.size for one in self._waiting) >= _GROUP_BYTES:
@@ -240,19 +241,19 @@ class _Run:
 
     async def flush(self) -> None:
         """Save, log and insert what waits."""
-        waiting, node = self._waiting, self._node
+        waiting, queues = self._waiting, self._queues
         if waiting and not self._request.deferred_spool:
             try:
-                await node.queues.spool.save(*[one.msg for one in waiting])
+                await queues.spool.save(*[one.msg for one in waiting])
             except Exception as err:
                 for one in waiting:
-                    node.queues.forget(one.msg)
+                    queues.forget(one.msg)
                     self.failed(one.recipient, err)
                 waiting.clear()
         while waiting:
             one = waiting[0]
             try:
-                await _take_over(node, one.msg, one.queue, self._origin)
+                await _take_over(self._node, one.msg, one.queue, self._origin)
                 self.outcome.successes += 1
             except Exception as err:
                 self.failed(one.recipient, err)

@@ -196,6 +196,11 @@ async def test_a_request_that_cannot_be_used(
     assert f"kumo.api.inject.{error}" in str(caught.value)
 
 
+async def test_nothing_is_injected_before_the_node_runs(policy: MakePolicy) -> None:
+    with pytest.raises(PolicyError, match=r"kumo.api.inject.inject_v1: there are no queues yet"):
+        await run(policy, REQUEST + "kumo.api.inject.inject_v1(request)")
+
+
 async def test_build_raises_for_a_recipient(policy: MakePolicy, node: FakeNode) -> None:
     with pytest.raises(PolicyError, match=r"kumo.api.inject.build_v1: 'no' is not a mail address"):
         await run(policy, REQUEST + "request.recipients[2].email = 'no'\nkumo.api.inject.build_v1(request)")
