@@ -231,7 +231,7 @@ class Message:
         self._queue_name = None
 
     def fork(self, id: bytes, recipients: tuple[str, ...]) -> Message:
-        """The same content under its own id and metadata for some of the recipients (one batch)."""
+        """The same content and schedule under its own id and metadata for some of the recipients (one batch)."""
         made = Message(
             id, self.sender, recipients, copy.deepcopy(self.meta), self.data, dot_lines=self.dot_lines
         )

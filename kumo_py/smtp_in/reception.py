@@ -23,6 +23,7 @@ from kumo_py.message.message import Message
 from kumo_py.message.trace import received, received_start, supplemental
 from kumo_py.proto.address import split_address
 from kumo_py.proto.reply import EnhancedCode, Response
+from kumo_py.queue.deferred_injection import DEFERRED_QUEUE
 from kumo_py.smtp_in import replies
 from kumo_py.smtp_in.relay import check_relaying
 from kumo_py.smtp_in.replies import Reply
@@ -40,8 +41,6 @@ log = structlog.get_logger("kumo_py.smtp_in")
 
 NULL_QUEUE: Final = "null"
 """Messages of this queue are logged and dropped."""
-DEFERRED_QUEUE: Final = "deferred_smtp_inject.kumomta.internal"
-"""Where messages wait for their events with `deferred_queue`."""
 _RECEIVED: Final = Response(250)
 _NOT_RELAYED: Final = Response(550, EnhancedCode(5, 7, 1), "relaying not permitted")
 
@@ -206,11 +205,8 @@ def _split(session: Session, base: Message, batches: Sequence[Sequence[str]], ma
     """Make a message of each batch; the base message serves for the first."""
     if not all(batches):
         raise PolicyError("smtp_server_split_transaction: a batch must have at least one recipient")
-    data, new_id = base.data, session.services.new_id
-    made.extend(
-        Message(new_id(), base.sender, tuple(batch), dict(base.meta), data, dot_lines=base.dot_lines)
-        for batch in batches[1:]
-    )
+    new_id = session.services.new_id
+    made.extend(base.fork(new_id(), tuple(batch)) for batch in batches[1:])
     for batch in batches[:1]:
         base.set_envelope(base.sender, tuple(batch))
 

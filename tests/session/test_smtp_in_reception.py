@@ -13,6 +13,7 @@ import trio.testing
 from smtp_in_harness import HOST, MakeNode, Node
 
 from kumo_py.core.policy import Disconnect, PolicyError, Rejection
+from kumo_py.message.scheduling import parse_schedule
 from kumo_py.smtp_in.params import ListenerDomain
 from kumo_py.spool.errors import SpoolError
 
@@ -36,6 +37,13 @@ def _nothing_left(node: Node) -> Any:
 
 
 # -- events ----------------------------------------------------------------------------------------------
+async def test_a_schedule_is_that_of_all_batches(smtp_node: MakeNode) -> None:
+    schedule = parse_schedule({"first_attempt": "2999-01-01T00:00:00Z"}, "test")
+    node = smtp_node({"smtp_server_data": lambda msg, _: msg.set_schedule(schedule, 0.0)})
+    assert (await node.connect().deliver(BODY, "a@b.test", "b@c.test")).startswith("250 OK")
+    assert [(msg.schedule, msg.due) for msg in node.queues.messages] == [(schedule, 32472144000.0)] * 2
+
+
 @pytest.mark.parametrize("event", ["smtp_server_data", "smtp_server_message_received"])
 async def test_content_that_the_policy_shrank_comes_back(smtp_node: MakeNode, event: str) -> None:
     async def shrink(msg: Message, *_: Any) -> None:
