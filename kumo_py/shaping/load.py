@@ -7,9 +7,9 @@ options say.
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-import httpx
 import msgspec
 import orjson
 import structlog
@@ -17,7 +17,9 @@ import tomli
 import trio
 
 from kumo_py.core.duration import Duration
+from kumo_py.core.url import parse_url
 from kumo_py.dns import DnsError
+from kumo_py.net.http import HttpPool, HttpRequest
 from kumo_py.shaping.entry import Block, ShapingFile
 from kumo_py.shaping.errors import ShapingError
 from kumo_py.shaping.shaping import Shaping, matching_providers
@@ -116,7 +118,7 @@ async def _read(name: str, options: LoadOptions, findings: _Findings) -> bytes |
     try:
         with trio.fail_after(timeout):
             return await _get(name)
-    except (trio.TooSlowError, httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as err:
+    except (trio.TooSlowError, ValueError, OSError) as err:
         why = f"no complete answer within {timeout:g}s" if isinstance(err, trio.TooSlowError) else str(err)
         text = f"remote shaping source {name} error: {why or type(err).__name__}"
         log.error(text)
@@ -125,19 +127,15 @@ async def _read(name: str, options: LoadOptions, findings: _Findings) -> bytes |
 
 
 async def _get(url: str) -> bytes:
-    context = await trio.to_thread.run_sync(httpx.create_ssl_context)
-    async with (
-        httpx.AsyncClient(verify=context, follow_redirects=True, timeout=None) as client,
-        client.stream("GET", url) as response,
-    ):
-        if not response.is_success:
-            raise ValueError(f"the server answered {response.status_code} {response.reason_phrase}")
-        body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > MAX_REMOTE_SIZE:
-                raise ValueError(f"the answer is longer than {MAX_REMOTE_SIZE >> 20} MiB")
-        return bytes(body)
+    """Raises HttpError or ValueError."""
+    pool = HttpPool(lambda: trio.to_thread.run_sync(ssl.create_default_context))
+    try:
+        response = await pool.fetch(HttpRequest("GET", parse_url(url), []), max_body=MAX_REMOTE_SIZE)
+    finally:
+        pool.close()
+    if not 200 <= response.status < 300:
+        raise ValueError(f"the server answered {response.status}")
+    return response.body
 
 
 def _parse(name: str, data: bytes) -> ShapingFile | str:

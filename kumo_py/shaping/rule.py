@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import msgspec
-import re2
 
 from kumo_py.core.duration import Duration
 from kumo_py.core.options import convert, to_builtins
+from kumo_py.core.regex import Regex
 from kumo_py.limits.spec import ThrottleSpec
 from kumo_py.queue.config import EgressPath
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 INTERNAL = "KumoMTA internal: "
 """How responses begin that the node made up itself."""
 _LONGEST = 8192
-"""Characters of a response that a pattern with look-around or back references sees: those take more than
+"""Octets of a response that a pattern with look-around or back references sees: those take more than
 linear time."""
 
 
 class Patterns:
-    """One regular expression or several, of which one must be found: the type of a rule's `regex`.
+    """One regular expression or several, of which one must be found: the type of a rule's `regex`."""
 
-    They run in linear time where RE2 takes them. KumoMTA's engine has look-around and back references too, and
-    where a pattern uses those, Python's does the work.
-    """
+    __slots__ = ("_compiled", "texts")
 
     option_type = "string|string[]"
-
-    __slots__ = ("_searches", "texts")
 
     def __init__(self, texts: tuple[str, ...]) -> None:
         """Raises ValueError."""
         self.texts: Final = texts
-        self._searches = [_search(text) for text in texts]
+        self._compiled = [_compiled(text) for text in texts]
 
     @classmethod
     def from_option(cls, value: object) -> Self:
@@ -50,21 +42,15 @@ class Patterns:
         return list(self.texts)
 
     def found_in(self, text: str) -> bool:
-        return any(search(text) is not None for search in self._searches)
+        subject = text.encode("utf-8", "replace")
+        return any(one.is_match(subject if one.is_linear else subject[:_LONGEST]) for one in self._compiled)
 
 
-def _search(text: str) -> Callable[[str], object]:
-    options = re2.Options()
-    options.log_errors = False
+def _compiled(text: str) -> Regex:
     try:
-        return re2.compile(text, options=options).search  # type: ignore[no-any-return]
-    except re2.error:
-        pass
-    try:
-        slow = re.compile(text)
-    except (re.error, OverflowError, RecursionError) as err:
+        return Regex(text)
+    except ValueError as err:
         raise ValueError(f"'{text}' is not a regular expression: {err}") from None
-    return lambda subject: slow.search(subject[:_LONGEST])
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

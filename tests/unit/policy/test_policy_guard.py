@@ -192,7 +192,7 @@ async def test_only_kumo_is_preloaded(policy: MakePolicy) -> None:
     lua = policy("""
         kumo.on('mine', function()
           local searched = {}
-          for _, name in ipairs { 'kumo.serde', 'redis' } do searched[#searched + 1] = pcall(require, name) end
+          for _, name in ipairs { 'kumo.serde', 'tsa' } do searched[#searched + 1] = pcall(require, name) end
           return { searched, package.path:match '^[^;]*;[^;]*;[^;]*;[^;]*;' }
         end)
     """)
