@@ -35,6 +35,7 @@ from kumo_py.logs import DeliveryLog
 from kumo_py.policy import LuaPolicy
 from kumo_py.queue.admin import AdminRules
 from kumo_py.queue.custom_lua import LuaDelivery
+from kumo_py.queue.deferred_injection import DeferredInjection
 from kumo_py.queue.enumeration import enumerate_spool
 from kumo_py.queue.log_records import LogRecordSink
 from kumo_py.queue.queues import Queues
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from kumo_py.logs.diagnostics import Diagnostics
     from kumo_py.message.message import Message
     from kumo_py.policy.params import HttpListenerParams
-    from kumo_py.smtp_in.params import ListenerOverrides, ListenerParams
+    from kumo_py.smtp_in.params import ListenerParams
     from kumo_py.spool import SpoolConfig
 
 log = structlog.get_logger("kumo_py.daemon")
@@ -210,6 +211,7 @@ class Node:
         delivery = SmtpDelivery(self.queues, self._hostname)
         self.queues.dispatchers["smtp_client"] = delivery.run
         self.queues.dispatchers["lua"] = LuaDelivery(self.queues).run
+        DeferredInjection(self.queues)
         Generator(self.queues, self.injector)
         support.start_soon(delivery.watch)
         self._queues_done = trio.Event()
@@ -318,11 +320,6 @@ class Node:
 
     async def start_esmtp_listener(self, params: ListenerParams) -> None:
         """Bound at once, so that an address in use is an error of the policy; served when the node is ready."""
-        if _defers(params):
-            # Its mail would be answered 250 and then lie in a queue that nothing processes.
-            raise ValueError(
-                "deferred_queue = true is not supported by this version of kumo-py: leave it out"
-            )
         listener = Listener(params)
         listener.bind()
         self._listeners.append(listener)
@@ -408,12 +405,6 @@ async def try_policy(path: Path) -> Trial:
     if not sound:
         raise PolicyError("it called kumo.validation_failed")
     return Trial(node.policy.source, node.policy.configured)
-
-
-def _defers(params: ListenerOverrides) -> bool:
-    """Whether a listener asks for `deferred_queue`, for itself or for some of its clients."""
-    inner = [*(params.peer or {}).values(), *(params.via or {}).values()]
-    return bool(params.deferred_queue) or any(map(_defers, inner))
 
 
 def _first(group: BaseExceptionGroup[StartupError]) -> StartupError:

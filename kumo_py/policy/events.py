@@ -128,7 +128,7 @@ EVENTS = (
     _event("smtp_server_message_received", "For each batch, after Received: was added.", _MSG, _CONN),
     _event(
         "smtp_server_message_deferred_inject",
-        "For each message of a listener with deferred_queue, when it is queued.",
+        "For each message of a listener with deferred_queue, after the client was answered.",
         _MSG,
         _CONN,
         since="2025.01.23-7273d2bc",

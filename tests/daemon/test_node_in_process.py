@@ -324,10 +324,6 @@ INIT = "local kumo = require 'kumo'\nkumo.on('init', function()\n%s\nend)\n"
         (INIT % "kumo.define_spool { name = 'data', pth = '/tmp/x' }", ["policy.lua:3", "pth", "path"]),
         (INIT % "kumo.start_esmtp_listener { listen = '127.0.0.1' }", ["policy.lua:3", "port"]),
         (INIT % "kumo.start_esmtp_listener { listen = 'nowhere:25' }", ["policy.lua:3", "nowhere:25"]),
-        (
-            INIT % "kumo.start_esmtp_listener { peer = { ['10.0.0.0/8'] = { deferred_queue = true } } }",
-            ["policy.lua:3", "deferred_queue", "not supported"],
-        ),
         (INIT % "", ["no spool named data and meta", "kumo.define_spool"]),
         (INIT % "kumo.define_spool { name = 'data', path = '@DIR@/data' }", ["no spool named meta"]),
         (
