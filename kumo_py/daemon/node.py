@@ -30,8 +30,10 @@ from kumo_py.daemon.server_tls import ServerContexts
 from kumo_py.dns import PolicyFetcher, Resolvers
 from kumo_py.inject import Generator, Injector
 from kumo_py.limits.lease import Leases
+from kumo_py.limits.redis import RedisLeases, RedisThrottles
 from kumo_py.limits.shared import SharedThrottles
 from kumo_py.logs import DeliveryLog
+from kumo_py.net.redis import RedisClient
 from kumo_py.policy import LuaPolicy
 from kumo_py.queue.admin import AdminRules
 from kumo_py.queue.custom_lua import LuaDelivery
@@ -40,6 +42,7 @@ from kumo_py.queue.enumeration import enumerate_spool
 from kumo_py.queue.log_records import LogRecordSink
 from kumo_py.queue.queues import Queues
 from kumo_py.smtp_in import Listener, Services
+from kumo_py.smtp_in.reports import ReceivedReports
 from kumo_py.smtp_out.session import SmtpDelivery
 from kumo_py.spool import Spool, SpoolError, open_spool
 from kumo_py.spool.messages import MessageSpool
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from kumo_py.logs import LocalLogsConfig
     from kumo_py.logs.diagnostics import Diagnostics
     from kumo_py.message.message import Message
+    from kumo_py.net.redis import RedisOptions
     from kumo_py.policy.params import HttpListenerParams
     from kumo_py.smtp_in.params import ListenerParams
     from kumo_py.spool import SpoolConfig
@@ -93,6 +97,8 @@ class Node:
         self.resolvers.mta_sts.fetch = PolicyFetcher()
         self.admin = AdminRules(trio.current_time, lambda: self.wall())
         self.throttles = SharedThrottles(trio.current_time)
+        self._leases = Leases()
+        self._redis: RedisClient | None = None
         self.capacities = Capacities()
         self.capacities.adopt("dns_resolver_mx", self.resolvers.resize_mx_caches)
         self.capacities.adopt("dns_resolver_ip", self.resolvers.resize_address_caches)
@@ -201,10 +207,13 @@ class Node:
             delivery_log=self.log,
             resolver=self.resolver,
             throttles=self.throttles.local,
-            leases=Leases(),
+            rates=self.throttles,
+            leases=self._leases,
             wall=self.wall,
             admin=self.admin,
         )
+        if self._redis is not None:
+            self._share_leases(self._redis, self.queues)
         egress = self.queues.placement.egress
         self.capacities.adopt_cache(egress.pools)
         self.capacities.adopt_cache(egress.sources)
@@ -250,6 +259,8 @@ class Node:
         """Write out what logs and spools hold; that takes its time whatever the grace."""
         for listener in self._listeners:
             listener.close()
+        if self._redis is not None:
+            self._redis.close()
         with trio.move_on_after(max(self._grace, CLOSE_TIME), shield=True):
             try:
                 await self.policy.ask("shutdown_logging")
@@ -286,6 +297,7 @@ class Node:
             refusing=self._refusing,
             tls_context=contexts.get,
             hostname=self._hostname,
+            reports=ReceivedReports(self.log),
         )
 
     def _refusing(self) -> str | None:
@@ -354,6 +366,20 @@ class Node:
 
     async def load_message(self, msg: Message) -> None:
         await self.queues.spool.load(msg)
+
+    async def share_limits(self, options: RedisOptions) -> None:
+        if self._redis is not None:
+            raise ValueError("Redis counts the limits already: it can be configured once")
+        client = RedisClient(options)
+        store = await RedisThrottles.connect(client)
+        self._redis, self.throttles.store = client, store
+        if self._queues is not None:
+            self._share_leases(client, self._queues)
+
+    def _share_leases(self, client: RedisClient, queues: Queues) -> None:
+        queues.limits.leases = RedisLeases(
+            client, self._leases, wall=self.wall, spawn=queues.spawn, granted=queues.connect_now
+        )
 
     async def shutdown_within(self, seconds: float) -> bool:
         with trio.move_on_after(seconds):
