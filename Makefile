@@ -9,11 +9,12 @@ BODY        ?= 1024
 CONCURRENCY ?= 20
 PEERS       ?= all
 
-.PHONY: help setup demo test check lint types imports bench clean
+.PHONY: help setup demo docs test check lint types imports bench clean
 
 help:
 	@echo 'make demo   generator → relay with a Lua policy → sink, on this machine (COUNT= BODY= CONCURRENCY=)'
 	@echo 'make test   all checks and tests'
+	@echo 'make docs   docs/reference, from what the code declares'
 	@echo 'make bench  CPU per message beside other mail servers (PEERS=postfix,haraka,…)'
 	@echo 'make clean  remove the virtual environment and caches'
 
@@ -43,6 +44,9 @@ types: setup
 
 imports: setup
 	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/kumo-py lua docs --output docs/reference
 
 bench: setup
 	$(BIN)/python bench/bench.py --peers $(PEERS)

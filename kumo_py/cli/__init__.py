@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from kumo_py.cli.lua import lua
 from kumo_py.cli.serve import serve
 
 
@@ -13,4 +14,5 @@ def main() -> None:
     """A mail transfer agent that runs KumoMTA Lua policies."""
 
 
+main.add_command(lua)
 main.add_command(serve)

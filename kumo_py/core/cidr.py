@@ -102,7 +102,7 @@ class CidrMap(Generic[V]):
 
 
 class CidrSet:
-    """Networks; `address in networks`. Immutable, and the type of an option.
+    """Networks such as "10.0.0.0/8" and "::1"; `address in networks`. Immutable, and the type of an option.
 
     Recent answers are remembered, so that asking for the same peers again costs a
     dict lookup.

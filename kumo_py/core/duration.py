@@ -39,7 +39,7 @@ _LONGEST = 2.0**64
 
 
 class Duration(float):
-    """Seconds, as the type of an option; a plain float wherever one is wanted."""
+    """A span of time: a number of seconds, or text such as "1h 30m"; a float wherever one is wanted."""
 
     option_type = "number|string"
 

@@ -30,7 +30,7 @@ _UNITS: Mapping[int, str] = {1: "s", 60: "m", 3600: "h", 86_400: "d"}
 
 
 class ThrottleSpec:
-    """At most `limit` in `period` seconds, of which `burst` may come at once."""
+    """At most `limit` in `period` seconds, of which `burst` may come at once: "100/hr", "local:5/2min,max_burst=1"."""
 
     option_type = "string"
 
@@ -98,7 +98,7 @@ class ThrottleSpec:
 
 
 class LimitSpec:
-    """At most `limit` at once."""
+    """At most `limit` at once: 100, or "local:100" to count on this node alone."""
 
     option_type = "integer|string"
 

@@ -62,7 +62,7 @@ class _OptionText:
 
 
 class Moment(_OptionText):
-    """A point in time; `unix` is in seconds."""
+    """A point in time, such as "2026-12-24T18:00:00Z"; `unix` is in seconds."""
 
     __slots__ = ("unix",)
 
@@ -93,7 +93,7 @@ def _weekday(name: str) -> int:
 
 
 class Zone(_OptionText):
-    """A time zone of the IANA database."""
+    """A time zone of the IANA database, such as "Europe/Berlin"."""
 
     __slots__ = ("zone",)
 
@@ -108,7 +108,7 @@ class Zone(_OptionText):
 
 
 class TimeOfDay(_OptionText):
-    """A time of day, to the second."""
+    """A time of day, to the second, such as "09:30:00"."""
 
     __slots__ = ("time",)
 

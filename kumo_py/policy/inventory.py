@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 MemberKind = Literal["function", "method", "field", "metamethod", "constant"]
 
 
+_VARIABLES = {"msg": "message", "conn_meta": "connection"}
+"""How every policy calls the objects of these kinds."""
+
+
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     """An argument."""
 
@@ -77,8 +81,11 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     options: list[OptionRow]
 
     def matching(self, text: str) -> Inventory:
-        """What has the text in its name, whatever its case."""
+        """What has the text in its name, whatever its case; `msg:` and `conn_meta:` are methods of those."""
         wanted = text.lower()
+        for variable, kind in _VARIABLES.items():
+            if wanted.startswith(f"{variable}:"):
+                wanted = kind + wanted.removeprefix(variable)
         return Inventory(
             functions=[one for one in self.functions if wanted in one.label.lower()],
             events=[one for one in self.events if wanted in one.name.lower()],

@@ -250,3 +250,52 @@ def _split(expression: str) -> list[str]:
 
 def _list_of(expression: str) -> str:
     return f"({expression})[]" if len(_split(expression)) > 1 else f"{expression}[]"
+
+
+def all_structs(registry: Registry) -> list[Struct]:
+    """Every table that the surface mentions, sorted by name."""
+    found: dict[Struct, None] = {}
+
+    def visit(struct: Struct) -> None:
+        if struct in found:
+            return
+        found[struct] = None
+        for field in _struct_type(struct).fields:
+            for one in _members(field.type):
+                if isinstance(one, shapes.StructType):
+                    visit(one.cls)
+
+    for owner in (*registry.modules.values(), *registry.kinds.values()):
+        for function in owner.functions:
+            if function.is_public:
+                for type_ in (*(param.type for param in function.params), function.result):
+                    for struct in structs_of(type_):
+                        visit(struct)
+    for event in registry.events.values():
+        for struct in structs_of(event.result):
+            visit(struct)
+    return sorted(found, key=lambda struct: struct.__name__.lstrip("_"))
+
+
+def all_values(structs: list[Struct]) -> list[type]:
+    """Every type of our own that options of these tables have, sorted by name."""
+    found = {value for struct in structs for value in values_of(struct)}
+    return sorted((one for one in found if not issubclass(one, msgspec.Struct)), key=lambda one: one.__name__)
+
+
+def lua_literal(value: object) -> str:
+    """Plain data as Lua writes it."""
+    match value:
+        case None:
+            return "nil"
+        case bool():
+            return str(value).lower()
+        case str():
+            escaped = value.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+            return f"'{escaped}'"
+        case list():
+            return f"{{ {', '.join(map(lua_literal, value))} }}" if value else "{}"
+        case dict():
+            items = ", ".join(f"[{lua_literal(key)}] = {lua_literal(item)}" for key, item in value.items())
+            return f"{{ {items} }}" if items else "{}"
+    return str(value)

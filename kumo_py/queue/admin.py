@@ -26,7 +26,7 @@ DEFAULT_DURATION = 300.0
 
 
 class Timestamp(float):
-    """Unix seconds, written as RFC 3339 has it: the type of `expires`."""
+    """Unix seconds, written as RFC 3339 has it, such as "2026-12-24T18:00:00Z": the type of `expires`."""
 
     option_type = "string"
 
