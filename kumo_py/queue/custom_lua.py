@@ -22,6 +22,7 @@ from kumo_py.logs import LogContext, Peer, RecordType
 from kumo_py.message.queue_name import QueueName
 from kumo_py.proto.reply import EnhancedCode, Response
 from kumo_py.queue.context import InsertReason
+from kumo_py.queue.message_rates import admitted
 from kumo_py.spool import SpoolError
 
 if TYPE_CHECKING:
@@ -84,9 +85,11 @@ class _Session:
         try:
             while await self._gather():
                 await self._load()
-                if self._batch and not (await self._admitted() and await self._connected()):
+                if not self._batch:
+                    continue
+                if not await admitted(self._queues, self._ready, self._batch):
                     return
-                if self._batch and not await self._send():
+                if not (await self._connected() and await self._send()):
                     return
         finally:
             self._put_back()
@@ -123,22 +126,6 @@ class _Session:
             except (KeyError, SpoolError, ValueError) as err:
                 self._batch.remove(msg)
                 await self._queues.unreadable(msg, err, self._context)
-
-    async def _admitted(self) -> bool:
-        """Wait for the path's message rates; one that asks for more than `idle_timeout` empties the ready queue."""
-        ready, queues = self._ready, self._queues
-        for key, spec in queues.limits.message_rates(ready):
-            while (wait := await queues.rates.admit(key, spec)) > 0.0:
-                if ready.stopping:
-                    return False
-                if wait >= ready.path.idle_timeout:
-                    self._put_back()
-                    response = Response(451, EnhancedCode(4, 4, 1), "KumoMTA internal: ready queue throttled")
-                    reason = InsertReason.MESSAGE_RATE_THROTTLE
-                    await ready.requeue_all(response, reason, delay=wait, count_attempt=False)
-                    return False
-                await trio.sleep(min(wait, 1.0))
-        return True
 
     def _put_back(self) -> None:
         while self._batch:

@@ -16,17 +16,16 @@ if TYPE_CHECKING:
 
 
 async def admitted(queues: Queues, ready: ReadyQueue, hand: list[Message]) -> bool:
-    """Wait until the rates allow one more; False if the connection is to end, with the hand empty.
+    """Wait until the rates allow what is in the hand; False if the connection is to end, with the hand empty.
 
     A rate that asks for more than `idle_timeout` sends the whole ready queue back, which counts no attempt.
     """
     for key, spec in queues.limits.message_rates(ready):
         while (wait := await queues.rates.admit(key, spec)) > 0.0:
-            long = wait >= ready.path.idle_timeout
-            if long or ready.stopping:
+            if ready.stopping or wait >= ready.path.idle_timeout:
                 while hand:
                     ready.put_back(hand.pop())
-                if long:
+                if not ready.stopping:
                     response = Response(451, EnhancedCode(4, 4, 1), "KumoMTA internal: ready queue throttled")
                     reason = InsertReason.MESSAGE_RATE_THROTTLE
                     await ready.requeue_all(response, reason, delay=wait, count_attempt=False)
