@@ -19,6 +19,8 @@ class Capacities:
     def __init__(self) -> None:
         self._capacities: dict[str, int] = {}
         self._resize: dict[str, list[Callable[[int], None]]] = {}
+        self.caches: list[LruTtl[Any, Any]] = []
+        """Those that `adopt_cache` was given, for the metrics."""
 
     def adopt(self, name: str, resize: Callable[[int], None]) -> None:
         """From now on, and at once if it is set already, call `resize` with the capacity of that name."""
@@ -28,6 +30,7 @@ class Capacities:
 
     def adopt_cache(self, cache: LruTtl[Any, Any]) -> None:
         """`adopt` for a cache that knows its name."""
+        self.caches.append(cache)
         self.adopt(cache.name, lambda capacity: setattr(cache, "capacity", capacity))
 
     def set(self, name: str, capacity: int) -> None:

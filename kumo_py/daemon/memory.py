@@ -28,14 +28,19 @@ _UNLIMITED = 1 << 60
 
 
 class Memory:
-    """Limits in bytes; None is not known."""
+    """Limits and use in bytes; None is not known."""
 
     def __init__(self) -> None:
         self.hard_limit: int | None = min(_limits(), default=None)
         self._soft: int | None = None
         self._low: int | None = None
+        self.usage = _resident()
+        """Of a second ago at most, while `watch` runs."""
         self.over_soft_limit = False
         """Whether mail is refused just now."""
+        self.over_limit_count = 0
+        self.low_count = 0
+        """How often these limits were crossed upwards."""
 
     @property
     def soft_limit(self) -> int | None:
@@ -56,11 +61,17 @@ class Memory:
 
     async def watch(self) -> None:
         """Keep `over_soft_limit` up to date, for ever."""
+        was_low = False
         while True:
-            limit, used = self.soft_limit, _resident()
+            limit, low, used = self.soft_limit, self.low_threshold, _resident()
+            self.usage = used
+            is_low = low is not None and used > low
+            self.low_count += is_low and not was_low
+            was_low = is_low
             over = limit is not None and used > limit
             if over != self.over_soft_limit:
                 self.over_soft_limit = over
+                self.over_limit_count += over
                 what = "above" if over else "below"
                 consequence = "mail is refused until it falls" if over else "mail is taken again"
                 log.warning(f"memory in use ({used >> 20} MiB) is {what} the soft limit: {consequence}")

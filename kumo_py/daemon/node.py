@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from kumo_py.admin import HttpListeners
 from kumo_py.core.capacities import Capacities
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.core.spool_id import SpoolIdSource
@@ -50,6 +51,7 @@ from kumo_py.spool.messages import MessageSpool
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+    from ssl import SSLContext
 
     from kumo_py.dns import Resolver
     from kumo_py.logs import LocalLogsConfig
@@ -110,9 +112,12 @@ class Node:
         self._log: DeliveryLog | None = None
         self._queues: Queues | None = None
         self.memory = Memory()
+        self._tls_contexts = ServerContexts()
+        self.capacities.adopt_cache(self._tls_contexts.kept)
+        self.http = HttpListeners(self)
         self._monitor = ConfigMonitor()
         self.reloader: Reloader | None = None
-        self.addresses: dict[str, list[str]] = {"smtp": []}
+        self.addresses: dict[str, list[str]] = {"smtp": [], "http": []}
         """What is bound, as `ip:port`, by kind of listener."""
 
     # -- life --------------------------------------------------------------------------------------
@@ -186,6 +191,7 @@ class Node:
 
     async def _start(self, support: trio.Nursery) -> None:
         self._support = support
+        self.http.serve_in(support)
         await support.start(self.log.serve)
         try:
             await self.policy.load()
@@ -259,6 +265,7 @@ class Node:
         """Write out what logs and spools hold; that takes its time whatever the grace."""
         for listener in self._listeners:
             listener.close()
+        self.http.close()
         if self._redis is not None:
             self._redis.close()
         with trio.move_on_after(max(self._grace, CLOSE_TIME), shield=True):
@@ -281,12 +288,11 @@ class Node:
                     stopping.start_soon(listener.stop, self._grace)
                 self.queues.stop()
                 await self._queues_done.wait()
+            await self.http.stop()  # last, so that operators see what the others do
         if scope.cancelled_caught:
             log.warning(f"sessions did not finish within {self._grace:g}s; they are cut off")
 
     def _make_services(self, spool: MessageSpool) -> Services:
-        contexts = ServerContexts()
-        self.capacities.adopt_cache(contexts.kept)
         return Services(
             policy=self.policy,
             queues=self.queues,
@@ -295,7 +301,7 @@ class Node:
             new_id=self.new_id,
             wall=self.wall,
             refusing=self._refusing,
-            tls_context=contexts.get,
+            tls_context=self._tls_contexts.get,
             hostname=self._hostname,
             reports=ReceivedReports(self.log),
         )
@@ -304,11 +310,32 @@ class Node:
         """Why mail is not accepted just now, for a 421."""
         if self._stop.is_set():
             return "shutting down"
-        if any(spool.free_space_low() for spool in self._spools.values()) or self.log.disk_low():
+        if self.disk_full:
             return "disk is too full. Try later"
         if self.memory.over_soft_limit:
             return "load shedding. Try later"
         return None
+
+    # -- what the HTTP listeners ask for ------------------------------------------------------------
+    @property
+    def ready(self) -> bool:
+        return self.reloader is not None
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    @property
+    def disk_full(self) -> bool:
+        return bool(any(spool.free_space_low() for spool in self._spools.values()) or self.log.disk_low())
+
+    @property
+    def smtp_listeners(self) -> list[Listener]:
+        return self._listeners
+
+    @property
+    def tls_context(self) -> Callable[..., Awaitable[SSLContext]]:
+        return self._tls_contexts.context
 
     # -- what the policy asks for (Host) -------------------------------------------------------------
     @property
@@ -344,7 +371,10 @@ class Node:
         log.info(f"smtp listener on {address}")
 
     async def start_http_listener(self, params: HttpListenerParams) -> None:
-        log.warning(f"the HTTP listener on {params.listen} is not available in this version of kumo-py")
+        self.addresses["http"].append(await self.http.start(params))
+
+    async def metrics(self) -> dict[str, object]:
+        return await self.http.metrics()
 
     async def define_spool(self, config: SpoolConfig) -> None:
         if config.name in self._spools:

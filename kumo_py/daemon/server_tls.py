@@ -36,13 +36,20 @@ class ServerContexts:
         self.kept: LruTtl[_Key, ssl.SSLContext] = LruTtl("smtp_server_tls_config", 128)
 
     async def get(self, params: SessionParams) -> ssl.SSLContext:
-        """Raises OSError (ssl.SSLError is one) or ValueError when a key cannot be used."""
-        key = (
-            params.hostname,
-            params.tls_certificate,
-            params.tls_private_key,
-            params.tls_required_client_ca,
+        """For an SMTP listener. Raises OSError (ssl.SSLError is one) or ValueError when a key cannot be used."""
+        return await self.context(
+            params.hostname, params.tls_certificate, params.tls_private_key, params.tls_required_client_ca
         )
+
+    async def context(
+        self,
+        hostname: str,
+        certificate: KeySource | None,
+        private_key: KeySource | None,
+        client_ca: KeySource | None = None,
+    ) -> ssl.SSLContext:
+        """Raises as `get` does."""
+        key = (hostname, certificate, private_key, client_ca)
         context = self.kept.get(key, trio.current_time())
         if context is None:
             context = await trio.to_thread.run_sync(make_context, *key)

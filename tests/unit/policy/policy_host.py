@@ -84,6 +84,9 @@ class RecordingHost:
     async def start_http_listener(self, params: Any) -> None:
         self.calls.append(("start_http_listener", params))
 
+    async def metrics(self) -> dict[str, object]:
+        return {"lua_count": {"help": "contexts", "type": "gauge", "value": 1}}
+
     async def define_spool(self, config: Any) -> None:
         self.calls.append(("define_spool", config))
 

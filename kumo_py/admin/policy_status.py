@@ -1,0 +1,32 @@
+"""Which policy runs, since when, and what became of the last edit; reloading it on demand. These are kumo-py's own."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from kumo_py.admin.exchange import json_response
+
+if TYPE_CHECKING:
+    from kumo_py.admin.call import Call
+    from kumo_py.admin.exchange import Response
+
+
+async def policy_status(call: Call) -> Response:
+    """GET /api/kumo-py/policy/v1: the fields of PolicyStatus, the policy's path, and all files that it has read."""
+    return _status(call, 200)
+
+
+async def policy_reload(call: Call) -> Response:
+    """POST /api/kumo-py/policy/v1/reload: the status once it is over; 409 if the policy as it is now is refused."""
+    reloader = call.node.reloader
+    assert reloader is not None
+    await reloader.reload()
+    return _status(call, 200 if reloader.status.error is None else 409)
+
+
+def _status(call: Call, status: int) -> Response:
+    policy, reloader = call.node.policy, call.node.reloader
+    assert reloader is not None
+    files = {"policy": str(policy.path), "files": sorted(policy.source.digests)}
+    return json_response(files | asdict(reloader.status), status)

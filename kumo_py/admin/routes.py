@@ -1,0 +1,118 @@
+"""All endpoints of the HTTP API in one table: method, path, who may use it, and what answers.
+
+An endpoint gets a Call and may raise Refusal. Who may not use it is refused before anything of a body is read.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qsl
+
+from kumo_py.admin.access import Access, not_permitted
+from kumo_py.admin.call import Call
+from kumo_py.admin.exchange import Refusal
+from kumo_py.admin.health import check_liveness
+from kumo_py.admin.injection import inject
+from kumo_py.admin.metrics_pages import metrics, metrics_json
+from kumo_py.admin.operations import (
+    bounce,
+    bounce_cancel,
+    bounce_list,
+    bump_config_epoch,
+    set_diagnostic_log_filter,
+    suspend,
+    suspend_cancel,
+    suspend_list,
+    suspend_ready,
+    suspend_ready_cancel,
+    suspend_ready_list,
+)
+from kumo_py.admin.policy_status import policy_reload, policy_status
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from kumo_py.admin.exchange import Request, Response
+    from kumo_py.admin.node import Node
+    from kumo_py.admin.shared import Shared
+    from kumo_py.policy.params import HttpListenerParams
+
+_MOST_PARAMETERS = 32
+_ABSOLUTE = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
+"""What may stand before a target's path (RFC 9112 §3.2.2)."""
+
+
+class Route(NamedTuple):
+    """An endpoint."""
+
+    method: str
+    path: str
+    access: Access
+    endpoint: Callable[[Call], Awaitable[Response]]
+    while_starting: bool = False
+    """Whether it works before the node is ready."""
+
+
+ROUTES = (
+    Route("GET", "/api/check-liveness/v1", Access.ANYBODY, check_liveness, while_starting=True),
+    Route("POST", "/api/inject/v1", Access.AUTHENTICATED, inject),
+    Route("GET", "/metrics", Access.TRUSTED, metrics, while_starting=True),
+    Route("GET", "/metrics.json", Access.TRUSTED, metrics_json, while_starting=True),
+    Route("POST", "/api/admin/bounce/v1", Access.TRUSTED, bounce),
+    Route("GET", "/api/admin/bounce/v1", Access.TRUSTED, bounce_list),
+    Route("DELETE", "/api/admin/bounce/v1", Access.TRUSTED, bounce_cancel),
+    Route("POST", "/api/admin/suspend/v1", Access.TRUSTED, suspend),
+    Route("GET", "/api/admin/suspend/v1", Access.TRUSTED, suspend_list),
+    Route("DELETE", "/api/admin/suspend/v1", Access.TRUSTED, suspend_cancel),
+    Route("POST", "/api/admin/suspend-ready-q/v1", Access.TRUSTED, suspend_ready),
+    Route("GET", "/api/admin/suspend-ready-q/v1", Access.TRUSTED, suspend_ready_list),
+    Route("DELETE", "/api/admin/suspend-ready-q/v1", Access.TRUSTED, suspend_ready_cancel),
+    Route("POST", "/api/admin/bump-config-epoch", Access.TRUSTED, bump_config_epoch),
+    Route("POST", "/api/admin/set_diagnostic_log_filter/v1", Access.TRUSTED, set_diagnostic_log_filter),
+    Route("GET", "/api/kumo-py/policy/v1", Access.TRUSTED, policy_status),
+    Route("POST", "/api/kumo-py/policy/v1/reload", Access.TRUSTED, policy_reload),
+)
+
+_BY_PATH = {
+    path: {route.method: route for route in ROUTES if route.path == path}
+    for path in {route.path for route in ROUTES}
+}
+
+
+class Api:
+    """Answers the requests of one listener."""
+
+    def __init__(self, node: Node, shared: Shared, params: HttpListenerParams, address: str) -> None:
+        """`address` is where it listens."""
+        self._node = node
+        self._shared = shared
+        self._params = params
+        self._address = address
+
+    def trusts(self, peer_ip: str) -> bool:
+        return peer_ip in self._params.trusted_hosts
+
+    async def answer(self, request: Request) -> Response:
+        """Raises Refusal."""
+        path, _, query = _ABSOLUTE.sub("", request.target).partition("?")
+        methods = _BY_PATH.get(path)
+        if methods is None:
+            raise Refusal(404, "there is no such endpoint")
+        # HEAD is GET without the content (RFC 9110 §9.3.2), which the connection leaves out.
+        route = methods.get("GET" if request.method == "HEAD" else request.method)
+        if route is None:
+            allowed = ", ".join(sorted(methods)).encode()
+            raise Refusal(405, f"use {allowed.decode()} for {path}", [(b"allow", allowed)])
+        trusted = self.trusts(request.peer_ip)
+        request.auth = await self._shared.authentication.identify(request, trusted=trusted)
+        if not route.access.permits(request.auth):
+            resource = f"http_listener/{self._address}{path}"
+            raise not_permitted(request.auth, request.method, resource)
+        if not route.while_starting and not self._node.ready:
+            raise Refusal(503, "waiting for spool startup")
+        try:
+            parameters = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS))
+        except ValueError:
+            raise Refusal(400, f"more than {_MOST_PARAMETERS} parameters") from None
+        return await route.endpoint(Call(request, parameters, self._node, self._shared, self._params))

@@ -1,0 +1,20 @@
+"""What the HTTP listeners of a node share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kumo_py.admin.access import Authentication
+
+if TYPE_CHECKING:
+    from kumo_py.admin.node import Node
+
+
+class Shared:
+    """One per node."""
+
+    def __init__(self, node: Node) -> None:
+        self.authentication = Authentication(node)
+        node.capacities.adopt_cache(self.authentication.kept)
+        self.injected = 0
+        """Messages that were taken over HTTP."""
