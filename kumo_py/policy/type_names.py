@@ -153,9 +153,9 @@ def option_structs_of(type_: LuaType | None) -> Iterator[Struct]:
                 yield from option_structs_of(one)
         case ListOf() | OneOrList() | TableOf():
             yield from option_structs_of(type_.item)
-    listed = getattr(type_, "list_of", None)
-    if listed is not None:
-        yield listed
+    taken = getattr(type_, "takes", None)
+    if taken is not None:
+        yield taken
 
 
 def values_of(struct: Struct) -> Iterator[type]:

@@ -47,7 +47,7 @@ class LuaType(Protocol):
     """How a value crosses between Lua and Python.
 
     For the reference it may have more: `result_name`, where a result is less than what is accepted; `structs`, the
-    tables that `name` mentions; `list_of`, the struct of a list of option tables.
+    tables that `name` mentions; `takes`, the struct of option tables where that is not told by the class.
     """
 
     @property

@@ -19,6 +19,7 @@ from kumo_py.dns import (
     parse_unbound,
     split_port,
 )
+from kumo_py.dns.config import ResolverConfig
 from kumo_py.policy.configured import Configured
 from kumo_py.policy.registry import Owner, Param
 from kumo_py.policy.types import (
@@ -54,6 +55,7 @@ class _ResolverSpec:
     """A resolver's configuration as plain data. `Aggregate` may mix keys and list items, keys first."""
 
     name = "string|table"
+    takes = ResolverConfig
 
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> object:
         if type(raw) is bytes:

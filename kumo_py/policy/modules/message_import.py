@@ -20,7 +20,7 @@ class _Rules:
     """A list of rules; errors name the option with its place in the list."""
 
     name = "ImportRule[]"
-    list_of = ImportRule
+    takes = ImportRule
 
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> list[ImportRule]:
         return convert(plain(ctx, raw), list[ImportRule], what)
