@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from kumo_py.core.key_source import KeySource
+
 
 class Disconnect(enum.Enum):
     """What becomes of an SMTP session after a rejection (`kumo.disconnect`)."""
@@ -81,6 +83,13 @@ class Policy(Protocol):
         """Run the event's handler and keep the object that it returns. Raises Rejection or PolicyError."""
         ...
 
+    async def load_key(self, source: KeySource) -> bytes:
+        """The key, certificate or password that a source describes, read anew.
+
+        Raises OSError, ValueError or KeyError, with a text for people.
+        """
+        ...
+
 
 class SilentPolicy:
     """A policy without handlers: for tests, and before the first one is loaded."""
@@ -96,6 +105,13 @@ class SilentPolicy:
 
     async def construct(self, event: str, *args: Any) -> PolicyObject:
         raise PolicyError(no_handler(event))
+
+    async def load_key(self, source: KeySource) -> bytes:
+        """Only what the source carries itself. Raises ValueError."""
+        inline = source.inline_bytes()
+        if inline is None:
+            raise ValueError("without a policy, a key source must carry its key_data")
+        return inline
 
 
 def no_handler(event: str) -> str:

@@ -18,14 +18,14 @@ from kumo_py.policy.http_clients import HttpPools
 
 if TYPE_CHECKING:
     from kumo_py.core.key_source import KeySource
-    from kumo_py.policy.context import LuaContext
+    from kumo_py.policy.context import Environment
 
 VAULT_TIMEOUT = 60.0
 """Seconds to read a secret in HashiCorp Vault."""
 _MAX_SECRET = 1024 * 1024  # octets of Vault's answer
 
 
-async def load_key(ctx: LuaContext, source: KeySource) -> bytes:
+async def load_key(env: Environment, source: KeySource) -> bytes:
     """The bytes that a key source describes. Raises OSError, ValueError or KeyError. Nothing is cached."""
     inline = source.inline_bytes()
     if inline is not None:
@@ -33,12 +33,12 @@ async def load_key(ctx: LuaContext, source: KeySource) -> bytes:
     if source.path is not None:
         return await trio.to_thread.run_sync(Path(source.path).read_bytes)
     if source.event_name is not None:
-        return await _from_event(ctx, source.event_name, source.event_args or [])
-    return await _from_vault(ctx, source)
+        return await _from_event(env, source.event_name, source.event_args or [])
+    return await _from_vault(env, source)
 
 
-async def _from_event(ctx: LuaContext, event: str, args: list[object]) -> bytes:
-    policy = ctx.env.policy
+async def _from_event(env: Environment, event: str, args: list[object]) -> bytes:
+    policy = env.policy
     if not policy.handles(event):
         raise ValueError(f"the key is to come from the event '{event}', which has no handler: use kumo.on")
     try:
@@ -55,7 +55,7 @@ async def _from_event(ctx: LuaContext, event: str, args: list[object]) -> bytes:
     raise ValueError(f"the handler of '{event}' must return the key as a string")
 
 
-async def _from_vault(ctx: LuaContext, source: KeySource) -> bytes:
+async def _from_vault(env: Environment, source: KeySource) -> bytes:
     """Read from a KV store of version 2: GET /v1/MOUNT/data/PATH."""
     address = _given(source.vault_address, "vault_address", "VAULT_ADDR")
     token = _given(source.vault_token, "vault_token", "VAULT_TOKEN")
@@ -67,7 +67,7 @@ async def _from_vault(ctx: LuaContext, source: KeySource) -> bytes:
         (b"x-vault-request", b"true"),
         (b"accept", b"application/json"),
     ]
-    pool = HttpPool(ctx.env.state(HttpPools).tls.when_needed(verify=True))
+    pool = HttpPool(env.state(HttpPools).tls.when_needed(verify=True))
     try:
         with trio.fail_after(VAULT_TIMEOUT):
             answer = await pool.fetch(HttpRequest("GET", url, headers), max_body=_MAX_SECRET)

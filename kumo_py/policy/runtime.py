@@ -11,6 +11,7 @@ from kumo_py.policy.binding import problem
 from kumo_py.policy.constructed import LuaObject
 from kumo_py.policy.context import ContextCounts, Environment, Limits, PoolLimits
 from kumo_py.policy.event_times import EventTimes
+from kumo_py.policy.key_sources import load_key
 from kumo_py.policy.pool import ContextPool
 from kumo_py.policy.source import PolicySource
 from kumo_py.policy.surface import build_registry
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
     from pathlib import Path
 
+    from kumo_py.core.key_source import KeySource
     from kumo_py.policy.configured import Configured
     from kumo_py.policy.context import LuaContext
     from kumo_py.policy.host import Host
@@ -168,6 +170,10 @@ class LuaPolicy:
             self.times[event].add(perf_counter() - began)
         ctx.rest()
         return LuaObject(event, ctx, made)
+
+    async def load_key(self, source: KeySource) -> bytes:
+        """See core.policy.Policy."""
+        return await load_key(self.env, source)
 
     async def _load(self, event: str, msg: Message) -> None:
         try:

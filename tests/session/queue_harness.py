@@ -25,6 +25,7 @@ from kumo_py.queue.queues import Queues
 from kumo_py.spool.messages import MessageSpool
 
 if TYPE_CHECKING:
+    from kumo_py.core.key_source import KeySource
     from kumo_py.queue.ready import ReadyQueue
     from kumo_py.spool import SpoolError
 
@@ -61,6 +62,10 @@ class ScriptedPolicy:
         handler = self.handlers.get(event)
         answer = None if handler is None else handler(*args)
         return await answer if inspect.isawaitable(answer) else answer
+
+    async def load_key(self, source: KeySource) -> bytes:
+        inline = source.inline_bytes()
+        return await trio.Path(source.path or "").read_bytes() if inline is None else inline
 
     def count(self, event: str) -> int:
         return sum(asked[0] == event for asked in self.asked)

@@ -86,7 +86,7 @@ _SINCE = "2025.12.02-67ee9e96"
 
 
 async def _cipher_key(ctx: LuaContext, options: KeyOptions) -> AES:
-    key = await load_key(ctx, options.key)
+    key = await load_key(ctx.env, options.key)
     if len(key) not in (16, 32):
         raise ValueError(f"an AES key has 16 or 32 octets, this one has {len(key)}")
     return AES(key)
@@ -165,8 +165,8 @@ async def _signature(
     query: Iterable[tuple[str, str]],
     headers: dict[str, str],
 ) -> Signature:
-    access_key = await load_key(ctx, params.access_key)
-    secret_key = await load_key(ctx, params.secret_key)
+    access_key = await load_key(ctx.env, params.access_key)
+    secret_key = await load_key(ctx.env, params.secret_key)
     try:
         credentials = Credentials(access_key.decode(), secret_key.decode(), params.session_token)
     except UnicodeDecodeError:

@@ -88,7 +88,7 @@ def _declare_hash(name: str, compute: Callable[[bytes], bytes], since: str) -> N
 
 def _declare_hmac(name: str) -> None:
     async def authenticated(ctx: LuaContext, key: KeySource, message: bytes) -> Digest:
-        return Digest(hmac.digest(await load_key(ctx, key), message, name))
+        return Digest(hmac.digest(await load_key(ctx.env, key), message, name))
 
     authenticated.__doc__ = (
         f"The HMAC (RFC 2104) of a message with {name} and a key, of which a key source tells."

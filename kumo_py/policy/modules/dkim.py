@@ -101,7 +101,7 @@ class SignerCaches:
             await loaded.wait()
         loaded = self._loading[spec] = trio.Event()
         try:
-            data = await load_key(ctx, source)
+            data = await load_key(ctx.env, source)
             try:
                 key = load_private_key(data)
             except ValueError as err:

@@ -38,4 +38,4 @@ KEY_SOURCE = _KeySource()
 @secrets.function("load", Param("source", KEY_SOURCE), result=BYTES)
 async def load(ctx: LuaContext, source: KeySource) -> bytes:
     """Read a secret from a file, an event of the policy, or HashiCorp Vault."""
-    return await load_key(ctx, source)
+    return await load_key(ctx.env, source)
