@@ -8,6 +8,7 @@ nobody who may not use an endpoint makes us take what he sends.
 from __future__ import annotations
 
 from contextlib import aclosing, suppress
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 import h11
@@ -39,6 +40,9 @@ LINGER_TIME = 2.0
 """Seconds for which what nobody wants is read: closing at once could destroy the response (RFC 9112 §9.6)."""
 LINGER_SIZE = 1 << 20
 """Octets of that."""
+
+_WORTH_A_WRITE = 4096
+"""Octets; less waits for what follows, so that a short response goes out in one write."""
 
 
 class Connection:
@@ -169,6 +173,7 @@ class Connection:
         """Raises OSError or trio.TooSlowError."""
         state, body = self._h11, response.body
         headers = [
+            (b"date", formatdate(usegmt=True).encode()),
             (b"content-type", response.content_type),
             (b"x-content-type-options", b"nosniff"),
             *response.headers,
@@ -185,8 +190,10 @@ class Connection:
             async with aclosing(body):
                 if not is_head:
                     async for piece in body:
-                        await self._write(start + (state.send(h11.Data(data=piece)) or b""))
-                        start = b""
+                        if len(start) >= _WORTH_A_WRITE:
+                            await self._write(start)
+                            start = b""
+                        start += state.send(h11.Data(data=piece)) or b""
         await self._write(start + (state.send(h11.EndOfMessage()) or b""))
 
     async def _write(self, data: bytes) -> None:

@@ -6,7 +6,7 @@ KumoMTA's don't have. Big families are written in slices, so that a node with 10
 
 from __future__ import annotations
 
-from itertools import accumulate, islice
+from itertools import accumulate, chain, islice
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import orjson
@@ -63,15 +63,13 @@ async def stream_text(families: Iterable[Family], prefix: str = "") -> AsyncGene
 
 
 def _lines(name: str, names: tuple[str, ...], values: tuple[str, ...], value: float | Histogram) -> str:
-    labels = ",".join(
-        [f'{label}="{text.translate(_ESCAPES)}"' for label, text in zip(names, values, strict=True)]
-    )
+    labels = ",".join([f'{names[i]}="{text.translate(_ESCAPES)}"' for i, text in enumerate(values)])
+    braced = f"{{{labels}}}" if labels else ""
     if type(value) is not Histogram:
-        return f"{name}{{{labels}}} {value}\n" if labels else f"{name} {value}\n"
+        return f"{name}{braced} {value}\n"
     before = f"{name}_bucket{{{labels}{',' if labels else ''}le="
     totals = list(accumulate(value.counts))
     lines = [f'{before}"{bound}"}} {total}\n' for bound, total in zip(value.bounds, totals, strict=False)]
-    braced = f"{{{labels}}}" if labels else ""
     lines.append(f'{before}"+Inf"}} {totals[-1]}\n')
     lines.append(f"{name}_sum{braced} {value.sum}\n{name}_count{braced} {totals[-1]}\n")
     return "".join(lines)
@@ -83,45 +81,49 @@ async def stream_json(families: Iterable[Family]) -> AsyncGenerator[bytes, None]
     The value is null without samples, a number without labels, {label: {value: number}} for one label, and a list of
     objects with the labels and the number as "@" for more.
     """
+    parts: list[bytes] = []
+    size = 0
     before = b"{"
     for family in families:
-        head = orjson.dumps({"help": family.help, "type": family.kind})[:-1]
-        yield before + orjson.dumps(family.name) + b":" + head + b',"value":'
+        about = orjson.dumps({"help": family.help, "type": family.kind})[:-1]
+        parts.append(b'%s"%s":%s,"value":' % (before, family.name.encode(), about))
         before = b",\n"
-        async for piece in _json_value(family):
-            yield piece
-        yield b"}"
-    yield b"{}" if before == b"{" else b"}"
+        for part in _json_value(family):
+            parts.append(part)
+            size += len(part)
+            if size >= _PIECE:
+                yield b"".join(parts)
+                parts.clear()
+                size = 0
+                await trio.lowlevel.checkpoint()
+        parts.append(b"}")
+    yield b"".join([*parts, b"}"])
 
 
-async def _json_value(family: Family) -> AsyncGenerator[bytes, None]:
+def _json_value(family: Family) -> Iterator[bytes]:
+    """In parts."""
     slices = _slices(family.samples)
     first = next(slices, None)
     if first is None:
         yield b"null"
-        return
-    if not family.labels:
+    elif not family.labels:
         yield orjson.dumps(_plain(first[0][1]))
-        return
-    one = len(family.labels) == 1
-    yield b'{"%s":{' % family.labels[0].encode() if one else b"["
-    comma = b""
-    some: list[Sample] | None = first
-    while some is not None:
-        if one:
-            text = orjson.dumps({values[0]: _plain(value) for values, value in some})
-        else:
-            text = orjson.dumps(
-                [
-                    dict(zip(family.labels, values, strict=True), **{"@": _plain(value)})
-                    for values, value in some
-                ]
-            )
-        yield comma + text[1:-1]
-        comma = b","
-        await trio.lowlevel.checkpoint()
-        some = next(slices, None)
-    yield b"}}" if one else b"]"
+    elif len(family.labels) == 1:
+        opening = b'{"%s":{' % family.labels[0].encode()
+        for some in chain((first,), slices):
+            yield opening + orjson.dumps({values[0]: _plain(value) for values, value in some})[1:-1]
+            opening = b","
+        yield b"}}"
+    else:
+        opening = b"["
+        for some in chain((first,), slices):
+            rows = [
+                dict(zip((*family.labels, "@"), (*values, _plain(value)), strict=True))
+                for values, value in some
+            ]
+            yield opening + orjson.dumps(rows)[1:-1]
+            opening = b","
+        yield b"]"
 
 
 def _plain(value: float | Histogram) -> object:

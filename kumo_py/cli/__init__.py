@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import click
 
+from kumo_py.cli import rules
+from kumo_py.cli.endpoint import global_endpoint_option
 from kumo_py.cli.lua import lua
+from kumo_py.cli.policy import bump_config_epoch, policy, set_log_filter
 from kumo_py.cli.serve import serve
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="kumo-py")
+@global_endpoint_option
 def main() -> None:
     """A mail transfer agent that runs KumoMTA Lua policies."""
 
 
-main.add_command(lua)
-main.add_command(serve)
+for _command in (serve, lua, policy, bump_config_epoch, set_log_filter, *rules.COMMANDS):
+    main.add_command(_command)
