@@ -3,14 +3,17 @@
 Text is bytes that should be UTF-8; what is not UTF-8 in it matches nothing, or (in a pattern with look-around and
 the like) only what excludes little, such as a dot. Successive matches are Rust's: an empty match right behind
 another match does not count.
+
+Patterns with look-around and the like backtrack, which a hostile text can draw out: they have `BACKTRACKING` seconds.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import re2
+import regex  # type: ignore[import-untyped]
 
 from kumo_py.core.rust_regex import NotRegular, escape, to_python, to_re2
 
@@ -21,23 +24,25 @@ __all__ = ["Regex", "RegexSet", "escape"]
 
 _MAX_MEMORY = 16 << 20
 """Bytes that RE2 may use for a pattern, its cache included; four times that for a set."""
+BACKTRACKING = 0.1
+"""Seconds of the process's CPU time that a call may take for a pattern that is not linear, all matches together."""
 _TEMPLATE = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
 
 
 class Regex:
-    """A compiled pattern."""
+    """A compiled pattern. All methods raise ValueError where one that is not linear takes too long."""
 
-    __slots__ = ("_groups", "_names", "_search", "is_linear", "pattern")
+    __slots__ = ("_compiled", "_groups", "_names", "_search", "is_linear", "pattern")
 
     def __init__(self, pattern: str) -> None:
         """Raises ValueError that says what is wrong with the pattern."""
         self.pattern = pattern
-        self.is_linear = True
-        """Whether it takes linear time on any text."""
         compiled = _regular(pattern)
+        self.is_linear = compiled is not None
+        """Whether it takes linear time on any text."""
         if compiled is None:
-            self.is_linear = False
-            compiled = _irregular(pattern)
+            compiled = _Backtracking(pattern)
+        self._compiled = compiled
         self._search: Any = compiled.search
         self._groups: int = compiled.groups
         self._names: dict[str, int] = {
@@ -119,6 +124,10 @@ class Regex:
         return text if self.is_linear else text.decode("utf-8", "surrogateescape")
 
     def _matches(self, subject: bytes | str) -> Iterator[Any]:
+        if not self.is_linear:
+            yield from self._compiled.matches(subject)
+            return
+        assert isinstance(subject, bytes)
         at, last = 0, -1
         while at <= len(subject):
             found = self._search(subject, at)
@@ -198,13 +207,49 @@ def _add(patterns: Any, pattern: str) -> None:  # noqa: ANN401
         raise ValueError("the pattern is too large") from None
 
 
-def _irregular(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(to_python(pattern))
-    except re.error as err:
-        raise ValueError(f"the pattern is wrong: {err.msg}") from None
-    except (OverflowError, RecursionError):
-        raise ValueError("the pattern is too large") from None
+class _Backtracking:
+    """A pattern that RE2 cannot have."""
+
+    __slots__ = ("_once", "_pattern", "groupindex", "groups")
+
+    def __init__(self, pattern: str) -> None:
+        """Raises ValueError."""
+        try:
+            self._pattern: Any = regex.compile(to_python(pattern), regex.V0)
+        except regex.error as err:
+            raise ValueError(f"the pattern is wrong: {err.msg}") from None
+        except (OverflowError, RecursionError):
+            raise ValueError("the pattern is too large") from None
+        self.groups: int = self._pattern.groups
+        self.groupindex: dict[str, int] = self._pattern.groupindex
+        self._once: Any = None
+
+    def search(self, text: str) -> Any:  # noqa: ANN401
+        """The first match. Raises ValueError."""
+        try:
+            return self._pattern.search(text, timeout=BACKTRACKING)
+        except TimeoutError:
+            self._give_up()
+
+    def matches(self, text: str) -> Iterator[Any]:
+        """Rust's successive matches. Raises ValueError."""
+        if self._once is None:
+            # Python goes on where a match was empty, for one that is not. An atomic group has no other.
+            self._once = regex.compile(f"(?>{self._pattern.pattern})", regex.V0)
+        end = -1
+        try:
+            for found in self._once.finditer(text, timeout=BACKTRACKING):
+                if found.end() != end:
+                    end = found.end()
+                    yield found
+        except TimeoutError:
+            self._give_up()
+
+    def _give_up(self) -> NoReturn:
+        raise ValueError(
+            f"the pattern took more than {BACKTRACKING:g} s on this text: patterns with look-around, back-references "
+            "and the like may take very long; without these they don't"
+        ) from None
 
 
 def _reason(err: Exception) -> str:
@@ -216,10 +261,9 @@ def _bytes(part: bytes | str) -> bytes:
     return part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
 
 
-def _next(subject: bytes | str, at: int) -> int:
+def _next(subject: bytes, at: int) -> int:
     """Where the next character starts."""
     at += 1
-    if isinstance(subject, bytes):
-        while at < len(subject) and subject[at] & 0xC0 == 0x80:
-            at += 1
+    while at < len(subject) and subject[at] & 0xC0 == 0x80:
+        at += 1
     return at

@@ -2,8 +2,7 @@
 
 The syntax is that of Rust's regex crate with fancy_regex's additions. RE2 takes linear time, whatever it is given,
 so what it can say is left to it: all but look-around, back-references, atomic groups, possessive repetition,
-conditions and a few word boundaries. Those go to Python's `re`, which backtracks: as in fancy_regex such a pattern
-can be made slow by the text it looks at.
+conditions and a few word boundaries. Those go to the package `regex`, which writes as Python does and backtracks.
 
 One difference: RE2's \\b and \\B know ASCII's letters and digits only. \\d, \\s and \\w are Unicode's.
 """

@@ -43,7 +43,14 @@ class Patterns:
 
     def found_in(self, text: str) -> bool:
         subject = text.encode("utf-8", "replace")
-        return any(one.is_match(subject if one.is_linear else subject[:_LONGEST]) for one in self._compiled)
+        return any(_found(one, subject) for one in self._compiled)
+
+
+def _found(pattern: Regex, subject: bytes) -> bool:
+    try:
+        return pattern.is_match(subject if pattern.is_linear else subject[:_LONGEST])
+    except ValueError:
+        return False  # it took too long
 
 
 def _compiled(text: str) -> Regex:

@@ -1,9 +1,10 @@
-"""Regular expressions in Rust's syntax: what is told to RE2, what to Python, and what comes out."""
+"""Regular expressions in Rust's syntax: what RE2 takes, what backtracks, and what comes out."""
 
 from __future__ import annotations
 
 import contextlib
 import re
+import time
 import unicodedata
 
 import pytest
@@ -82,6 +83,9 @@ def test_what_is_regular_is_left_to_re2(pattern: str, text: str, matches: list[s
         ("a(?!b).", "ab ac", ["ac"]),
         ("(?<=a|bc)x", "ax bcx cx", ["x", "x"]),
         ("(?<!a|bc)x.", "ax bcx cx1", ["x1"]),
+        ("(?<=a+)b", "aab", ["b"]),
+        ("a??(?=.|)", "aa", ["", "", ""]),
+        ("a*(?=.|)", "baac", ["", "aa", ""]),
         (r"(\w)\1", "hello", ["ll"]),
         (r"(?<c>\w)\k<c>", "hello", ["ll"]),
         ("(?>a*)a|b", "aab", ["b"]),
@@ -106,7 +110,7 @@ def test_what_is_regular_is_left_to_re2(pattern: str, text: str, matches: list[s
         ("(?=x)x", "\ufeffx", ["x"]),
     ],
 )
-def test_what_is_not_regular_is_left_to_python(pattern: str, text: str, matches: list[str]) -> None:
+def test_what_is_not_regular_backtracks(pattern: str, text: str, matches: list[str]) -> None:
     assert not Regex(pattern).is_linear
     assert found(pattern, text) == matches
 
@@ -138,8 +142,7 @@ def test_what_is_not_regular_is_left_to_python(pattern: str, text: str, matches:
         ("(?U)(?=a)a", "together with look-around"),
         ("(?R)a", "the flag R is not supported"),
         (r"\K", "there is no such escape"),
-        ("(?<=a+)b", "look-behind requires fixed-width pattern"),
-        (r"(a)\2", "invalid group reference 2"),
+        (r"(a)\2", "invalid group reference"),
         ("(" * 300, "more than 200 groups are nested"),
         ("[" * 300, "more than 200 classes are nested"),
         ("a" * (1 << 20) + "b", "longer than 1048576 characters"),
@@ -214,6 +217,33 @@ def test_a_set_that_is_too_large_says_so() -> None:
 
 def test_catastrophic_patterns_take_linear_time() -> None:
     assert not Regex("(a*)*(a|aa)+b$").is_match(b"a" * 20_000)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("(?=a)(a|aa)+$", b"a" * 60 + b"b"),
+        (r"(?=\s)\s+$", b" " * 200_000 + b"x"),
+        (r"(\w+)\s\1", b"ab" * 100_000),
+        ("(?=a)(?:a{1,1000}){1,1000}b", b"a" * 100_000),
+        ("(?=.*x).", b"ab" * 100_000),
+        # No match takes long, all of them do.
+        ("(?:(?:a|aa)+(?=$)|b)", (b"a" * 20 + b"b") * 400),
+    ],
+)
+def test_backtracking_ends(pattern: str, text: bytes) -> None:
+    compiled = Regex(pattern)
+    for use in (compiled.find_all, compiled.split, lambda text: compiled.replace(text, "")):
+        started = time.process_time()
+        with pytest.raises(ValueError, match=r"more than 0\.1 s on this text: patterns with look-around"):
+            use(text)
+        assert time.process_time() - started < 0.5
+    if compiled.pattern.endswith("|b)"):
+        assert compiled.is_match(text)
+        return
+    for search in (compiled.is_match, compiled.find, compiled.captures):
+        with pytest.raises(ValueError, match=r"more than 0\.1 s"):
+            search(text)
 
 
 @given(st.text(max_size=20))

@@ -121,6 +121,10 @@ async def test_a_map_of_regexes(policy: MakePolicy) -> None:
             "kumo.regex_set_map.new { ['a(?=b)'] = 1 }",
             "kumo.regex_set_map.new: 'a(?=b)': the pattern has look-around",
         ),
+        (
+            "kumo.regex.compile '(?=a)(a|aa)+$':find(('a'):rep(60) .. 'b')",
+            "policy.lua:3: regex:find: the pattern took more than 0.1 s on this text",
+        ),
         ("kumo.regex_set_map.new { [{}] = 1 }", "argument 'entries' cannot have a table as a key"),
         ("kumo.regex_set_map.new { a = print }", "argument 'entries' ['a'] cannot keep a function"),
         ("kumo.regex_set_map.new 'a'", "argument 'entries' must be a table, got string 'a'"),

@@ -86,6 +86,21 @@ async def test_what_the_node_says_itself_matches_only_if_asked_for(load: Load) -
     assert await shaping.match_rules(record("KumoMTA internal: everywhere")) == []
 
 
+async def test_a_pattern_that_takes_too_long_is_not_found(load: Load) -> None:
+    shaping = await load("""
+        [["default".automation]]
+        regex = ["(?=a)(a|aa)+$", "b$"]
+        action = "Suspend"
+        duration = 5
+        [["default".automation]]
+        regex = "(?=a)(a|aa)+$"
+        action = "Suspend"
+        duration = 6
+    """)
+    ((rule, _),) = await shaping.match_rules(record("a" * 60 + "b"))
+    assert rule.duration == 5
+
+
 async def test_records_that_no_rule_can_match(load: Load) -> None:
     shaping = await load(RULES)
     assert await shaping.match_rules(record("everywhere", "postmaster")) == []
