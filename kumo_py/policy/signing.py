@@ -1,7 +1,8 @@
 """Threads for cryptography that takes long and lets go of the GIL: RSA signatures, hashes of large bodies.
 
 They are started when there is work and end when there has been none for `IDLE` seconds. What is finished is handed
-over in batches: a call costs a third of what `trio.to_thread` takes (measured).
+over in batches. Measured, in CPU time for each signature: under load 83 to 93 µs with RSA-1024 where `trio.to_thread`
+takes 139 to 144, 223 with RSA-2048 against 241 to 243; one RSA-1024 signature at a time costs more, 103 against 93.
 """
 
 from __future__ import annotations

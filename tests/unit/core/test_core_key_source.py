@@ -42,12 +42,17 @@ def test_key_data_is_taken_as_it_is(given: object, octets: bytes) -> None:
         {"key_data": "text"},
         {"key_data": [200, 1]},
         {"event_name": "my.key", "event_args": ["a", 1]},
+        {"event_name": "my.key", "event_args": {}},
         {"vault_mount": "secret", "vault_path": "dkim/example.com", "vault_key": "private"},
     ],
 )
 def test_what_lua_sees_makes_the_same_source(value: object) -> None:
     options = Options(key=source(value))
     assert convert(to_builtins(options), Options, "f") == options
+
+
+def test_an_empty_table_is_an_empty_list_of_arguments() -> None:
+    assert source({"event_name": "my.key", "event_args": {}}).event_args == []
 
 
 @pytest.mark.parametrize(
