@@ -6,6 +6,7 @@ where its documentation differs.
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from typing import Literal
 
@@ -21,6 +22,8 @@ MemoryReduction = Literal["ShrinkDataAndMeta", "ShrinkData", "NoShrink"]
 TlsMode = Literal["Opportunistic", "OpportunisticInsecure", "Required", "RequiredInsecure", "Disabled"]
 IpStrategy = Literal["Ipv4AndIpv6", "Ipv4Only", "Ipv6Only", "Ipv6ThenIpv4", "Ipv4ThenIpv6"]
 WakeupStrategy = Literal["Aggressive", "Relaxed"]
+
+_SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 
 UNSPECIFIED = "unspecified"
 """The pool and the source that exist without a policy: the kernel chooses the address."""
@@ -182,11 +185,21 @@ class EgressPath(Options, frozen=True):
     aggressive_connection_opening: bool = False
 
 
-class Suspension(Options, frozen=True):
+class Threshold(Options, frozen=True):
+    """So many failures within a period; the type of `trigger` where one alone is not enough."""
+
+    Threshold: ThrottleSpec
+
+
+class Suspension(Options, frozen=True, kw_only=True):
     """`suspend_when_unplumbed`, `suspend_when_proxy_unhealthy`."""
 
-    trigger: Literal["Immediate"] | dict[str, ThrottleSpec]
+    trigger: Literal["Immediate"] | Threshold = "Immediate"
     duration: Duration
+
+    @property
+    def threshold(self) -> ThrottleSpec | None:
+        return self.trigger.Threshold if isinstance(self.trigger, Threshold) else None
 
 
 class EgressSource(Options, frozen=True):
@@ -207,11 +220,19 @@ class EgressSource(Options, frozen=True):
     ttl: Duration = Duration(60.0)
 
     def __post_init__(self) -> None:
-        if self.source_address is not None:
-            try:
-                ip_address(self.source_address)
-            except ValueError:
-                raise ValueError(f"source_address '{self.source_address}' is not an IP address") from None
+        for option in ("source_address", "ha_proxy_source_address", "socks5_proxy_source_address"):
+            address = getattr(self, option)
+            if address is not None:
+                try:
+                    ip_address(address)
+                except ValueError:
+                    raise ValueError(f"{option} '{address}' is not an IP address") from None
+        for option in ("ha_proxy_server", "socks5_proxy_server"):
+            server = getattr(self, option)
+            if server is not None and _SERVER.fullmatch(server) is None:
+                raise ValueError(
+                    f"{option} '{server}' is not a server: write 192.0.2.1:1080, [2001:db8::1]:1080 or name:1080"
+                )
 
 
 class PoolEntry(Options, frozen=True):
@@ -259,8 +280,6 @@ NOT_YET = frozenset(
         "opportunistic_tls_reconnect_on_failed_handshake",
         "readyq_pool_name",
         "aggressive_connection_opening",
-        "suspend_when_unplumbed",
-        "suspend_when_proxy_unhealthy",
     )
 )
 """Options that are accepted, so that a policy loads, and that have no effect in this version."""

@@ -36,6 +36,7 @@ from kumo_py.queue.path_limits import LEASE_DURATION, PathLimits
 from kumo_py.queue.placement import NotPlaced, Placement, ReadyQueueFull
 from kumo_py.queue.ready import ReadyQueue
 from kumo_py.queue.scheduled import NULL_QUEUE, ScheduledQueue
+from kumo_py.queue.source_health import SourceHealth
 from kumo_py.queue.sweep import Sweep
 from kumo_py.spool import SpoolError
 
@@ -100,6 +101,7 @@ class Queues:
         self.internal: dict[str, QueueConfig] = {}
         """Queues of the node's own, by name: the policy is not asked how they are configured."""
         self.scheduled: dict[str, ScheduledQueue] = {}
+        self.source_health = SourceHealth(trio.current_time)
         self.placement = Placement(self)
         self.ready = self.placement.ready
         self.wheel: TimerWheel[Message] = TimerWheel(_TICK, wall())

@@ -1,4 +1,4 @@
-"""One connection to a remote server: connect, greeting, EHLO, STARTTLS, and commands with their replies.
+"""One connection to a remote server: greeting, EHLO, STARTTLS, and commands with their replies.
 
 It knows the protocol and nothing of queues. Whoever owns it bounds each wait by moving `deadline`; the watch
 of SmtpDelivery cancels what is overdue. Reply bytes that came before TLS are never believed after it
@@ -7,26 +7,26 @@ of SmtpDelivery cancels what is overdue. Reply bytes that came before TLS are ne
 
 from __future__ import annotations
 
-import os
-import socket
 import ssl
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from kumo_py.logs import Tls
-from kumo_py.net.transport import SocketTransport, Transport
+from kumo_py.logs import SourceAddress, Tls
 from kumo_py.proto.client import parse_ehlo
 from kumo_py.proto.reply import ReplyError, ReplyReader, Response
 
 if TYPE_CHECKING:
-    from kumo_py.dns import HostAddress
-    from kumo_py.queue.config import EgressPath, EgressSource
+    from kumo_py.net.transport import Transport
+    from kumo_py.queue.config import EgressPath
 
 
 class ConnectionFailed(Exception):
     """No usable session with this host; the text says how far it came."""
+
+    advice = ""
+    """What a record says first when all hosts failed in this way."""
 
 
 class PeerClosed(ConnectionFailed):
@@ -37,50 +37,24 @@ class TlsFailed(ConnectionFailed):
     """The TLS handshake failed."""
 
 
-async def connect(host: HostAddress, source: EgressSource, path: EgressPath) -> SocketTransport:
-    """A TCP connection from the source's address. Raises ConnectionFailed."""
-    port = source.remote_port or host.port or path.smtp_port
-    where = f"connect to {host.name}/{host.addr}:{port}"
-    if source.ha_proxy_server or source.socks5_proxy_server:
-        raise ConnectionFailed(f"{where}: proxies are not supported by this version of kumo-py")
-    family = socket.AF_INET6 if ":" in host.addr else socket.AF_INET
-    try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as err:  # no descriptors left, or no such family here
-        raise ConnectionFailed(f"{where}: {err.strerror}") from err
-    try:
-        sock.setblocking(False)
-        if source.source_address is not None:
-            try:
-                sock.bind((source.source_address, 0))
-            except OSError as err:
-                raise ConnectionFailed(f"{where}: bind {source.source_address}: {err.strerror}") from err
-        try:
-            sock.connect((host.addr, port))
-        except BlockingIOError:
-            with trio.move_on_after(path.connect_timeout) as scope:
-                await trio.lowlevel.wait_writable(sock)
-            if scope.cancelled_caught:
-                raise ConnectionFailed(f"{where}: timed out after {path.connect_timeout:g}s") from None
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code:
-                raise OSError(code, os.strerror(code)) from None
-        return SocketTransport(sock)
-    except OSError as err:
-        sock.close()
-        raise ConnectionFailed(f"{where}: {err.strerror}") from err
-    except BaseException:
-        sock.close()
-        raise
-
-
 class Connection:
     """The session with one host over a transport that it owns."""
 
-    __slots__ = ("_replies", "deadline", "extensions", "tls", "transport", "use_rset", "waiting_for")
+    __slots__ = (
+        "_replies",
+        "deadline",
+        "extensions",
+        "source_address",
+        "tls",
+        "transport",
+        "use_rset",
+        "waiting_for",
+    )
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, source_address: SourceAddress) -> None:
         self.transport = transport
+        self.source_address = source_address
+        """Where the server sees it come from."""
         self._replies = ReplyReader()
         self.extensions: dict[str, str | None] = {}
         self.tls: Tls | None = None

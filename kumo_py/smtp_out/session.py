@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from kumo_py.logs import LogContext, Peer, RecordType, SourceAddress
+from kumo_py.logs import LogContext, Peer, RecordType
 from kumo_py.proto.client import stuff
 from kumo_py.proto.reply import EnhancedCode, Response
 from kumo_py.queue.context import InsertReason
-from kumo_py.smtp_out.connection import Connection, ConnectionFailed, TlsFailed, connect
+from kumo_py.smtp_out.connect import advice, connect
+from kumo_py.smtp_out.connection import Connection, ConnectionFailed, TlsFailed
 from kumo_py.smtp_out.envelope import Envelope, Refused, Untried, envelope_replies
 from kumo_py.smtp_out.outcome import settle
 from kumo_py.smtp_out.plan import NoPlan, make_plan, shown
@@ -117,7 +118,7 @@ class Session:
         self._context = self._log_context()
         if not ready.stopping:
             self._take()
-        failures: list[str] = []
+        failures: list[ConnectionFailed] = []
         try:
             while plan and self._message is not None:
                 host = plan.pop(0)
@@ -154,15 +155,16 @@ class Session:
             self._ready.put_back(self._message)
         self._ahead = self._envelope_sent = self._message = None
 
-    async def _use(self, host: HostAddress) -> tuple[bool, str | None]:
+    async def _use(self, host: HostAddress) -> tuple[bool, ConnectionFailed | None]:
         """Connect and deliver: whether the session ended in good order, or why none came about."""
         path = self._ready.path
         where = f"{host.name}/{shown(host)}"
         established = ended_well = False
         try:
-            connection = self._connection = Connection(await connect(host, self._ready.source, path))
+            made = await connect(self._queues, host, self._ready.source, path)
         except ConnectionFailed as err:
-            return False, str(err)
+            return False, err
+        connection = self._connection = Connection(*made)
         try:
             with trio.CancelScope() as self._scope:
                 await self._establish(connection, host)
@@ -174,7 +176,9 @@ class Session:
             if self._scope.cancelled_caught:
                 what, seconds = connection.waiting_for
                 if not established:
-                    return False, f"{where}: timed out after {seconds:g}s waiting for {what}"
+                    return False, ConnectionFailed(
+                        f"{where}: timed out after {seconds:g}s waiting for {what}"
+                    )
                 text = (
                     f"KumoMTA internal: failed to send message to {self._ready.name} {where}: "
                     f"Timed Out waiting {seconds:g}s for response to {what}"
@@ -182,7 +186,7 @@ class Session:
                 await self._fail_in_hand(Response(421, EnhancedCode(4, 4, 2), text, what))
         except ConnectionFailed as err:
             if not established:
-                return False, f"{where}: {err}"
+                return False, type(err)(f"{where}: {err}")
             text = f"KumoMTA internal: failed to send message: {err}"
             await self._fail_in_hand(Response(400, None, text, connection.waiting_for[0]))
         finally:
@@ -217,7 +221,7 @@ class Session:
         )
         if host is not None and connection is not None:
             context.peer = Peer(host.name, shown(host), host.is_secure)
-            context.source_address = SourceAddress(connection.transport.local)
+            context.source_address = connection.source_address
             context.tls = connection.tls
         return context
 
@@ -366,12 +370,13 @@ class Session:
         if msg is not None:
             await self._transient_failure(msg, response)
 
-    async def _no_host_answered(self, failures: list[str]) -> None:
+    async def _no_host_answered(self, failures: list[ConnectionFailed]) -> None:
         ready = self._ready
         msg, self._message = self._message, None
         if msg is None:
             return
-        text = f"KumoMTA internal: failed to connect to any candidate hosts: {', '.join(failures)}"
+        text = f"KumoMTA internal: failed to connect to any candidate hosts: {advice(failures)}"
+        text += ", ".join(map(str, failures))
         self._context = self._log_context()
         await self._transient_failure(msg, Response(400, None, text))
         ready.consecutive_failures += 1
