@@ -21,7 +21,7 @@ from kumo_py.core.suggest import nearest
 from kumo_py.message.message import Message
 from kumo_py.policy.binding import bind, bind_async, problem
 from kumo_py.policy.registry import Event, Function
-from kumo_py.policy.source import PolicySource, prelude
+from kumo_py.policy.source import PolicySource, our_module, prelude
 from kumo_py.policy.types import (
     CONNECTION,
     MESSAGE,
@@ -220,6 +220,7 @@ class LuaContext:
                     b"multiple": lua.table_from(multiple),
                     b"known_module": self._known_module,
                     b"add_module": self._add_module,
+                    b"our_module": our_module,
                 }
             ),
         )

@@ -73,6 +73,20 @@ class PolicySource:
         return content
 
 
+EXTRAS = Path(__file__).parent / "extras"
+"""Our `policy-extras`."""
+
+
+def our_module(name: bytes) -> bytes | None:
+    """The file of `policy-extras.NAME`, if there is one of ours."""
+    return _our_modules().get(name)
+
+
+@cache
+def _our_modules() -> dict[bytes, bytes]:
+    return {f"policy-extras.{file.stem}".encode(): str(file).encode() for file in EXTRAS.glob("*.lua")}
+
+
 NO_DIGEST = b""
 """Of a file that cannot be read."""
 

@@ -26,15 +26,28 @@ _G.debug, package.loaded.debug = nil, nil
 _G.python, package.loaded.python = nil, nil
 package.path = options.path_prefix .. package.path
 
--- Modules are read once for all contexts of an epoch (see PolicySource).
+-- Modules are read once for all contexts of an epoch (see PolicySource). policy-extras are ours, unless the policy itself
+-- put a place with its own in front of the package.path that it was given.
 do
   local searchpath, known_module, add_module = package.searchpath, options.known_module, options.add_module
+  local our_module, given, sub = options.our_module, package.path, string.sub
   local load, error = load, error
+
+  local function file_of(name)
+    local ours = our_module(name)
+    if not ours then
+      return searchpath(name, package.path)
+    end
+    local start = find(package.path, given, 1, true)
+    local added = start and sub(package.path, 1, start - 1) or package.path
+    return added ~= '' and searchpath(name, added) or ours
+  end
+
   package.searchers[2] = function(name)
     local path, code = known_module(name)
     if not path then
       local problem
-      path, problem = searchpath(name, package.path)
+      path, problem = file_of(name)
       if not path then
         return problem
       end
