@@ -81,9 +81,9 @@ async def stream_json(families: Iterable[Family]) -> AsyncGenerator[bytes, None]
     The value is null without samples, a number without labels, {label: {value: number}} for one label, and a list of
     objects with the labels and the number as "@" for more.
     """
-    parts: list[bytes] = []
+    parts = [b"{"]
     size = 0
-    before = b"{"
+    before = b""
     for family in families:
         about = orjson.dumps({"help": family.help, "type": family.kind})[:-1]
         parts.append(b'%s"%s":%s,"value":' % (before, family.name.encode(), about))
