@@ -47,7 +47,9 @@ class Generator:
         self._queues = queues
         self._injector = injector
         protocol = _Protocol()
-        queues.internal[GENERATOR_QUEUE] = QueueConfig(protocol=protocol, retry_interval=Duration(10.0))
+        queues.directory.internal[GENERATOR_QUEUE] = QueueConfig(
+            protocol=protocol, retry_interval=Duration(10.0)
+        )
         queues.dispatchers[protocol.name] = self.run
 
     async def run(self, ready: ReadyQueue) -> None:

@@ -52,7 +52,9 @@ class DeferredInjection:
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
         protocol = _Protocol()
-        queues.internal[DEFERRED_QUEUE] = QueueConfig(protocol=protocol, retry_interval=Duration(60.0))
+        queues.directory.internal[DEFERRED_QUEUE] = QueueConfig(
+            protocol=protocol, retry_interval=Duration(60.0)
+        )
         queues.dispatchers[protocol.name] = self.run
 
     async def run(self, ready: ReadyQueue) -> None:

@@ -104,7 +104,7 @@ class Placement:
         name = f"{source}->{site_name}@{protocol.name}"
         ready = self.ready.get(name)
         if ready is None:
-            epoch = self._queues.epoch
+            epoch = self._queues.directory.epoch
             egress_source = await self.egress.source(source)
             self.warn_of_no_effect(egress_source)
             path = await self._ask_path(route, source, site_name)
@@ -122,7 +122,7 @@ class Placement:
                     mx=mx,
                 ),
             )
-            if epoch != self._queues.epoch:
+            if epoch != self._queues.directory.epoch:
                 ready.next_refresh = now
         else:
             ready.protocol, ready.mx = protocol, mx
@@ -141,7 +141,7 @@ class Placement:
 
     async def refresh_path(self, ready: ReadyQueue) -> None:
         """Ask for the path's options again; a failure keeps the old ones until the next try."""
-        epoch = self._queues.epoch
+        epoch = self._queues.directory.epoch
         ready.next_refresh = trio.current_time() + ready.path.refresh_interval
         try:
             ready.source = await self.egress.source(ready.source.name)
@@ -149,7 +149,7 @@ class Placement:
         except (PolicyError, Rejection) as err:
             log.error("ready queue keeps its old configuration", ready_queue=ready.name, error=str(err))
         else:
-            if epoch == self._queues.epoch:  # else the answer may be the old policy's
+            if epoch == self._queues.directory.epoch:  # else the answer may be the old policy's
                 ready.next_refresh = refresh_time(ready.path)
 
     def warn_of_no_effect(self, options: Options) -> None:

@@ -24,12 +24,12 @@ from kumo_py.core.spool_id import created
 from kumo_py.core.timer_wheel import TimerWheel
 from kumo_py.limits.shared import SharedThrottles
 from kumo_py.logs import LogContext, RecordType
-from kumo_py.message.queue_name import QueueName
 from kumo_py.proto.reply import EnhancedCode, Response
 from kumo_py.queue import retry
 from kumo_py.queue.admin import AdminRules
 from kumo_py.queue.config import UNSPECIFIED_POOL, QueueConfig
 from kumo_py.queue.context import Context, InsertReason, add, describe
+from kumo_py.queue.directory import QueueDirectory
 from kumo_py.queue.egress import SourceSelector
 from kumo_py.queue.maildir import MaildirDelivery
 from kumo_py.queue.path_limits import LEASE_DURATION, PathLimits
@@ -53,8 +53,6 @@ _As = TypeVarTuple("_As")
 
 log = structlog.get_logger("kumo_py.queue")
 
-FAILED_QUEUE_TTL = 60.0
-"""Seconds for which a queue that could not be set up is not tried again."""
 FULL_DELAY = 60.0
 """A message that finds its ready queue full waits a random time up to this many seconds."""
 SAVE_TIME = 10.0
@@ -98,23 +96,18 @@ class Queues:
         self.random = random or Random()
         self.dispatchers: dict[str, Dispatcher] = {}
         """By the protocol's first word in a ready queue's name."""
-        self.internal: dict[str, QueueConfig] = {}
-        """Queues of the node's own, by name: the policy is not asked how they are configured."""
-        self.scheduled: dict[str, ScheduledQueue] = {}
         self.source_health = SourceHealth(trio.current_time)
         self.placement = Placement(self)
         self.ready = self.placement.ready
+        self.directory = QueueDirectory(policy, self.placement)
+        self.scheduled = self.directory.queues
         self.wheel: TimerWheel[Message] = TimerWheel(_TICK, wall())
         self.stopping = False
-        self.epoch = 0
-        """Grows with each `epoch_changed`."""
         self.maildir = MaildirDelivery(self)
         self.admin = admin or AdminRules(trio.current_time, wall)
         self.sweep = Sweep(self, self.admin)
-        self._failed: dict[str, tuple[float, Exception]] = {}
         self._unconfigured: dict[str, ScheduledQueue] = {}
         self._unread = _placeholder("")
-        self._resolving: dict[str, trio.Event] = {}
         self._nursery: trio.Nursery | None = None
         self._nap: trio.CancelScope | None = None
         self._body_budget = body_budget
@@ -227,83 +220,9 @@ class Queues:
         self.admin.forget_expired()
         for name in [name for name, queue in self.ready.items() if queue.reapable(now)]:
             del self.ready[name]
-        for name in [name for name, queue in self.scheduled.items() if queue.reapable(now)]:
-            del self.scheduled[name]
+        self.directory.reap(now)
         for name in [name for name, queue in self._unconfigured.items() if queue.delayed == 0]:
             del self._unconfigured[name]
-        for name in [name for name, (until, _) in self._failed.items() if until <= now]:
-            del self._failed[name]
-
-    # -- scheduled queues --------------------------------------------------------------------------
-    async def resolve(self, name: str) -> ScheduledQueue:
-        """The scheduled queue of this name, set up if need be.
-
-        Raises PolicyError or Rejection when its configuration or its pool cannot be had.
-        """
-        queue = self.scheduled.get(name)
-        if queue is not None:
-            if trio.current_time() >= queue.next_refresh:
-                await self._refresh_queue(queue)
-            return queue
-        while (under_way := self._resolving.get(name)) is not None:
-            await under_way.wait()
-            if (queue := self.scheduled.get(name)) is not None:
-                return queue
-        failed = self._failed.get(name)
-        if failed is not None and failed[0] > trio.current_time():
-            raise failed[1].with_traceback(None)
-        done = self._resolving[name] = trio.Event()
-        epoch = self.epoch
-        try:
-            config = await self._ask_queue_config(name)
-            pool = await self.placement.egress.pool(config.egress_pool)
-        except (PolicyError, Rejection) as err:
-            log.error("queue cannot be set up; its messages wait", queue=name, error=str(err))
-            self._failed[name] = (trio.current_time() + FAILED_QUEUE_TTL, err)
-            raise
-        finally:
-            del self._resolving[name]
-            done.set()
-        queue = self.scheduled[name] = ScheduledQueue(name, config, SourceSelector(pool))
-        if epoch != self.epoch:
-            queue.next_refresh = trio.current_time()
-        return queue
-
-    async def _ask_queue_config(self, name: str) -> QueueConfig:
-        if name == NULL_QUEUE:
-            return QueueConfig()
-        if name in self.internal:
-            return self.internal[name]
-        parts = QueueName.parse(name)
-        config: QueueConfig | None = await self.policy.ask(
-            "get_queue_config", parts.domain, parts.tenant, parts.campaign, parts.routing_domain
-        )
-        if config is None:
-            return QueueConfig()
-        if config.protocol.xfer is not None:
-            raise PolicyError(f"queue {name}: this version of kumo-py does not deliver by xfer yet")
-        self.placement.warn_of_no_effect(config)
-        if config.protocol.smtp is not None:
-            self.placement.warn_of_no_effect(config.protocol.smtp)
-        return config
-
-    async def _refresh_queue(self, queue: ScheduledQueue) -> None:
-        """Ask for the configuration again; a failure keeps the old one until the next try."""
-        epoch = self.epoch
-        queue.next_refresh = trio.current_time() + queue.config.refresh_interval
-        try:
-            config = await self._ask_queue_config(queue.name)
-            pool = await self.placement.egress.pool(config.egress_pool)
-        except (PolicyError, Rejection) as err:
-            log.error("queue keeps its old configuration", queue=queue.name, error=str(err))
-            return
-        if config.protocol != queue.config.protocol:
-            queue.ready_by_source.clear()
-        queue.apply(config)
-        if epoch != self.epoch:  # the answer may be the old policy's
-            queue.next_refresh = trio.current_time()
-        if pool != queue.selector.pool:
-            queue.selector = SourceSelector(pool)
 
     def epoch_changed(self) -> None:
         """The policy, or something it reads, is another one now.
@@ -311,16 +230,19 @@ class Queues:
         Configurations with `refresh_strategy = "Epoch"` are asked for anew before they are used again, as are all
         pools and sources, and queues that could not be set up; the others in their own time.
         """
-        self.epoch += 1
+        self.directory.epoch_changed()
         self.placement.egress.forget()
-        self._failed.clear()
         now = trio.current_time()
-        for queue in self.scheduled.values():
-            if queue.config.refresh_strategy == "Epoch":
-                queue.next_refresh = now
         for ready in self.ready.values():
             if ready.path.refresh_strategy == "Epoch":
                 ready.next_refresh = now
+
+    async def resolve(self, name: str) -> ScheduledQueue:
+        """The scheduled queue of this name, set up if need be.
+
+        Raises PolicyError or Rejection when its configuration or its pool cannot be had.
+        """
+        return await self.directory.resolve(name)
 
     # -- insertion ---------------------------------------------------------------------------------
     async def insert(

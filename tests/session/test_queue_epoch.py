@@ -51,7 +51,7 @@ async def test_by_the_epoch(autojump_clock: MockClock, nursery: trio.Nursery) ->
     assert [node.policy.count(event) for event in EVENTS] == [1, 1, 1, 1]
     for epoch in (1, 2):
         node.queues.epoch_changed()
-        assert node.queues.epoch == epoch
+        assert node.queues.directory.epoch == epoch
         await node.send()
         await node.send()
         await node.log.reach(3 + 2 * epoch)
