@@ -24,7 +24,7 @@ Dialect = Literal["Jinja", "Static", "Handlebars"]
 DIALECTS: tuple[Dialect, ...] = ("Jinja", "Static", "Handlebars")
 
 MAX_FUEL = 2_000_000
-"""Instructions of one Jinja rendering: about 40 ms."""
+"""Instructions of one Jinja rendering: 40 ms of bare loops, 130 of loops that write (measured)."""
 MAX_OUTPUT = 64 * 1024 * 1024
 """Characters that one rendering fills in; also what text in a loop may come to, about."""
 CAPACITY = 1024
@@ -118,7 +118,7 @@ class _Handlebars:
 
 
 class _Jinja:
-    """An environment of its own costs 3 µs and keeps templates from including each other."""
+    """An environment of its own costs 7 µs (measured) and keeps templates from including each other."""
 
     __slots__ = ("_environment", "_is_json", "_name", "_room")
 

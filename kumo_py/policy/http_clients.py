@@ -40,7 +40,7 @@ class ClientOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class TlsContexts:
-    """What https connections are made with; loading the system's certificates takes ten milliseconds."""
+    """What https connections are made with; loading the system's certificates takes some 15 ms (measured)."""
 
     def __init__(self) -> None:
         self._made: dict[bool, ssl.SSLContext] = {}

@@ -93,7 +93,7 @@ end
 -- The guard -------------------------------------------------------------------------------------------------
 -- It sees neither the inside of one C function nor finalizers, where Lua calls no hook. Memory has a second, higher
 -- limit in Lua's allocator for what grows between two looks; Python must never run into that one (see Limits).
-local GUARD_INTERVAL = 20000 -- VM instructions: 0.1 to 1 ms
+local GUARD_INTERVAL = 20000 -- VM instructions: 0.03 ms of sums to 0.6 ms of strings (measured)
 local budget, memory = options.cpu_seconds, options.memory_kib
 
 -- Why this run has to stop, if it has to; CPU time is counted since the guard first looked.
