@@ -11,7 +11,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import orjson
 import pytest
 
@@ -34,6 +33,7 @@ from kumo_py.proto.reply import EnhancedCode, Response
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import msgspec
     from policy_host import MakePolicy
 
 HERE = Path(__file__).parent
@@ -346,7 +346,7 @@ TEXTS = "\n".join(
 
 
 def test_every_function_method_and_field_is_used_by_a_test() -> None:
-    called = set(re.findall(r"[A-Za-z_][\w.]*(?=\s*[({'\"\[,)])", TEXTS))
+    called = set(re.findall(r"[A-Za-z_][\w.]*(?=\s*[({'\"\[,)}])", TEXTS))
     methods = set(re.findall(r":(\w+)(?=\s*[({'\"\[])", TEXTS))
     fields = set(re.findall(r"\.(\w+)", TEXTS))
     unused = []
