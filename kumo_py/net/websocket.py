@@ -7,6 +7,7 @@ needs no running trio.
 from __future__ import annotations
 
 from contextlib import suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
@@ -83,7 +84,7 @@ class WebSocket:
                         headers.append((b"sec-websocket-protocol", event.subprotocol.encode()))
                     return HttpResponse(101, headers, b"", url)
                 if isinstance(event, RejectConnection):
-                    raise HttpError(f"the server answered {event.status_code} instead of switching protocols")
+                    raise HttpError(f"HTTP error: {_status(event.status_code)} instead of switching protocols")
             if not self._open:
                 raise HttpError("the server closed the connection before it answered")
             await self._read()
@@ -117,6 +118,14 @@ class WebSocket:
         message = b"".join(self._parts)
         self._parts, self._size = [], 0
         return message
+
+
+def _status(code: int) -> str:
+    """As KumoMTA words it, which its shaping helper looks for."""
+    try:
+        return f"{code} {HTTPStatus(code).phrase}"
+    except ValueError:
+        return str(code)
 
 
 async def open_websocket(url: Url, tls: ssl.SSLContext | None) -> tuple[WebSocket, HttpResponse]:

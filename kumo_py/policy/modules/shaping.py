@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+
 from kumo_py.policy.registry import Kind, Owner, Param
+from kumo_py.policy.source import EXTRAS
 from kumo_py.policy.types import TEXT, VALUE, ListOf, OptionTable
-from kumo_py.shaping import LoadOptions, Shaping, load_shaping
+from kumo_py.shaping import LoadOptions, Settings, Shaping, load_shaping, options_of
 
 if TYPE_CHECKING:
     from kumo_py.policy.context import LuaContext
@@ -15,6 +18,17 @@ shaping = Owner("kumo.shaping")
 data = Kind("Shaping", Shaping)
 
 _TEXTS = ListOf(TEXT)
+
+KUMOMTA_FILE = "/opt/kumomta/share/policy-extras/shaping.toml"
+"""What policies name that were written for KumoMTA; where it is not installed, OUR_FILE takes its place."""
+OUR_FILE = EXTRAS / "data" / "shaping.toml"
+
+
+class LastSettings:
+    """What shaping data said when it was last asked, each option with its origin: for `kumo-py explain`."""
+
+    def __init__(self) -> None:
+        self.settings: Settings = {}
 
 
 @shaping.function(
@@ -30,6 +44,8 @@ async def load(ctx: LuaContext, files: list[str], options: LoadOptions | None) -
     The options say what is only worth a warning, or nothing at all; what is wrong in the data itself is an error.
     """
     resolver = ctx.env.host.resolver
+    if KUMOMTA_FILE in files and not await trio.Path(KUMOMTA_FILE).exists():
+        files = [str(OUR_FILE) if file == KUMOMTA_FILE else file for file in files]
     return await (
         load_shaping(files, resolver) if options is None else load_shaping(files, resolver, options)
     )
@@ -46,7 +62,8 @@ async def get_egress_path_config(
     ctx: LuaContext, this: Shaping, domain: str, egress_source: str, site_name: str
 ) -> dict[str, object]:
     """The options for a path, merged from all blocks that apply: parameters for kumo.make_egress_path."""
-    return await this.egress_path_options(domain, egress_source, site_name)
+    settings = ctx.env.state(LastSettings).settings = await this.settings(domain, egress_source, site_name)
+    return options_of(settings)
 
 
 @data.function("get_errors", result=_TEXTS)

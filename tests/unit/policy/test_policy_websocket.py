@@ -141,7 +141,7 @@ def _until_gone(talk: Talk) -> Talk:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (Answer(403), "the server answered 403 instead of switching protocols"),
+        (Answer(403), "HTTP error: 403 Forbidden instead of switching protocols"),
         (b"", "closed the connection before it answered"),
         (b"220 smtp.example\r\n\r\n", "does not speak the WebSocket protocol"),
     ],
