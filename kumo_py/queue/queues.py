@@ -104,7 +104,7 @@ class Queues:
         self.wheel: TimerWheel[Message] = TimerWheel(_TICK, wall())
         self.stopping = False
         self.maildir = MaildirDelivery(self)
-        self.admin = admin or AdminRules(trio.current_time, wall)
+        self.admin = AdminRules(trio.current_time, wall) if admin is None else admin  # false without rules
         self.sweep = Sweep(self, self.admin)
         self._unconfigured: dict[str, ScheduledQueue] = {}
         self._unread = _placeholder("")
