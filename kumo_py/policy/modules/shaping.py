@@ -9,7 +9,7 @@ import trio
 from kumo_py.policy.registry import Kind, Owner, Param
 from kumo_py.policy.source import EXTRAS
 from kumo_py.policy.types import TEXT, VALUE, ListOf, OptionTable
-from kumo_py.shaping import LoadOptions, Settings, Shaping, load_shaping, options_of
+from kumo_py.shaping import LoadOptions, Shaping, load_shaping
 
 if TYPE_CHECKING:
     from kumo_py.policy.context import LuaContext
@@ -24,11 +24,11 @@ KUMOMTA_FILE = "/opt/kumomta/share/policy-extras/shaping.toml"
 OUR_FILE = EXTRAS / "data" / "shaping.toml"
 
 
-class LastSettings:
-    """What shaping data said when it was last asked, each option with its origin: for `kumo-py explain`."""
+class LastAsked:
+    """Which shaping data was asked last, and for which path: for `kumo-py explain`."""
 
     def __init__(self) -> None:
-        self.settings: Settings = {}
+        self.what: tuple[Shaping, str, str, str] | None = None
 
 
 @shaping.function(
@@ -62,8 +62,8 @@ async def get_egress_path_config(
     ctx: LuaContext, this: Shaping, domain: str, egress_source: str, site_name: str
 ) -> dict[str, object]:
     """The options for a path, merged from all blocks that apply: parameters for kumo.make_egress_path."""
-    settings = ctx.env.state(LastSettings).settings = await this.settings(domain, egress_source, site_name)
-    return options_of(settings)
+    ctx.env.state(LastAsked).what = this, domain, egress_source, site_name
+    return await this.egress_path_options(domain, egress_source, site_name)
 
 
 @data.function("get_errors", result=_TEXTS)
