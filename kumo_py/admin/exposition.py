@@ -69,7 +69,7 @@ def _lines(name: str, names: tuple[str, ...], values: tuple[str, ...], value: fl
         return f"{name}{braced} {value}\n"
     before = f"{name}_bucket{{{labels}{',' if labels else ''}le="
     totals = list(accumulate(value.counts))
-    lines = [f'{before}"{bound}"}} {total}\n' for bound, total in zip(value.bounds, totals, strict=False)]
+    lines = [f'{before}"{bound:g}"}} {total}\n' for bound, total in zip(value.bounds, totals, strict=False)]
     lines.append(f'{before}"+Inf"}} {totals[-1]}\n')
     lines.append(f"{name}_sum{braced} {value.sum}\n{name}_count{braced} {totals[-1]}\n")
     return "".join(lines)

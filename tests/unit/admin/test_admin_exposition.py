@@ -52,14 +52,14 @@ async def test_text() -> None:
     assert text[text.index("# TYPE latency") :] == (
         "# TYPE latency histogram\n"
         'latency_bucket{event="init",le="0.5"} 1\n'
-        'latency_bucket{event="init",le="1.0"} 3\n'
+        'latency_bucket{event="init",le="1"} 3\n'
         'latency_bucket{event="init",le="+Inf"} 6\n'
         'latency_sum{event="init"} 12.5\n'
         'latency_count{event="init"} 6\n'
         "# HELP total_latency Seconds\n"
         "# TYPE total_latency histogram\n"
         'total_latency_bucket{le="0.5"} 1\n'
-        'total_latency_bucket{le="1.0"} 3\n'
+        'total_latency_bucket{le="1"} 3\n'
         'total_latency_bucket{le="+Inf"} 6\n'
         "total_latency_sum 12.5\n"
         "total_latency_count 6\n"
