@@ -15,7 +15,6 @@ from kumo_py.admin.exposition import Family, Histogram, stream_json
 from kumo_py.policy.event_times import BOUNDS
 from kumo_py.policy.modules.memoize import MemoCaches
 from kumo_py.queue.config import UNSPECIFIED
-from kumo_py.queue.scheduled import NULL_QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -166,23 +165,27 @@ class _Queued:
         self.by_domain: Counter[str] = Counter()
         self.by_tenant: Counter[str] = Counter()
         self.by_campaign: Counter[tuple[str, str]] = Counter()
-        self.by_provider: Counter[tuple[str, str]] = Counter()
-        """By provider and pool; so the next one."""
-        self.connections_by_provider: Counter[tuple[str, str]] = Counter()
+        self.by_provider: Counter[str] = Counter()
+        self.by_pool: Counter[tuple[str, str]] = Counter()
+        """By provider and pool."""
         self.ready: Counter[str] = Counter()
         self.connections: Counter[str] = Counter()
+        self.connections_by_provider: Counter[str] = Counter()
+        self.connections_by_pool: Counter[tuple[str, str]] = Counter()
 
     def add_scheduled(self, queue: ScheduledQueue) -> None:
-        count, parts = queue.delayed, queue.components
+        count, parts, config = queue.delayed, queue.components, queue.config
         self.total += count
         self.by_domain[parts.domain] += count
         if parts.tenant is not None:
             self.by_tenant[parts.tenant] += count
             if parts.campaign is not None:
                 self.by_campaign[parts.tenant, parts.campaign] += count
-        site = next((ready.site_name for _, ready in queue.ready_by_source.values()), parts.domain)
-        config = queue.config
-        self.by_provider[config.provider_name or site, config.egress_pool or UNSPECIFIED] += count
+        provider = config.provider_name
+        if provider is None:
+            provider = next((ready.site_name for _, ready in queue.ready_by_source.values()), parts.domain)
+        self.by_provider[provider] += count
+        self.by_pool[provider, config.egress_pool or UNSPECIFIED] += count
 
     def add_ready(self, ready: ReadyQueue) -> None:
         count, connections = len(ready.messages), ready.connections
@@ -190,13 +193,15 @@ class _Queued:
         for service in (protocol, f"{protocol}:{ready.name}"):
             self.ready[service] += count
             self.connections[service] += connections
-        key = (ready.path.provider_name or ready.site_name, ready.pool)
-        self.by_provider[key] += count
-        self.connections_by_provider[key] += connections
+        provider = ready.path.provider_name or ready.site_name
+        self.by_provider[provider] += count
+        self.by_pool[provider, ready.pool] += count
+        self.connections_by_provider[provider] += connections
+        self.connections_by_pool[provider, ready.pool] += connections
 
 
 async def _queues(node: Node, queues: Queues) -> list[Family]:
-    scheduled = [queue for queue in queues.scheduled.values() if queue.name != NULL_QUEUE]
+    scheduled = list(queues.scheduled.values())
     queued = _Queued()
     for number, queue in enumerate(scheduled):
         queued.add_scheduled(queue)
@@ -209,37 +214,24 @@ async def _queues(node: Node, queues: Queues) -> list[Family]:
     for listener in node.smtp_listeners:
         if listener.endpoint is not None:
             queued.connections["esmtp_listener"] += len(listener.endpoint.sessions)
+    counts = (((queue.name,), queue.delayed) for queue in scheduled)
+    tenant, pool = ("tenant", "campaign"), ("provider", "pool")
+    waiting, open_ = "Messages in scheduled queues", "Connections that are open"
+    both = "Messages in scheduled and ready queues"
     return [
         _gauge("scheduled_queue_count", "Scheduled queues that are known", len(scheduled)),
-        _gauge("scheduled_count_total", "Messages in scheduled queues", queued.total),
-        Family(
-            "scheduled_count",
-            "gauge",
-            "Messages in a scheduled queue",
-            ("queue",),
-            (((queue.name,), queue.delayed) for queue in scheduled),
-        ),
-        _labelled("scheduled_by_domain", "Messages scheduled", ("domain",), queued.by_domain),
-        _labelled("scheduled_by_tenant", "Messages scheduled", ("tenant",), queued.by_tenant),
-        _labelled(
-            "scheduled_by_tenant_campaign", "Messages scheduled", ("tenant", "campaign"), queued.by_campaign
-        ),
+        _gauge("scheduled_count_total", waiting, queued.total),
+        Family("scheduled_count", "gauge", waiting, ("queue",), counts),
+        _labelled("scheduled_by_domain", waiting, ("domain",), queued.by_domain),
+        _labelled("scheduled_by_tenant", waiting, ("tenant",), queued.by_tenant),
+        _labelled("scheduled_by_tenant_campaign", waiting, tenant, queued.by_campaign),
         _by_service("ready_count", "gauge", "Messages in ready queues", queued.ready),
-        _by_service("connection_count", "gauge", "Connections that are open", queued.connections),
-        *_by_provider("queued_count_by_provider", "Messages scheduled and ready", queued.by_provider),
-        *_by_provider(
-            "connection_count_by_provider", "Connections that are open", queued.connections_by_provider
-        ),
+        _labelled("queued_count_by_provider", both, ("provider",), queued.by_provider),
+        _labelled("queued_count_by_provider_and_pool", both, pool, queued.by_pool),
+        _by_service("connection_count", "gauge", open_, queued.connections),
+        _labelled("connection_count_by_provider", open_, ("provider",), queued.connections_by_provider),
+        _labelled("connection_count_by_provider_and_pool", open_, pool, queued.connections_by_pool),
     ]
-
-
-def _by_provider(name: str, help_: str, counts: Counter[tuple[str, str]]) -> Iterator[Family]:
-    """With and without the pool."""
-    providers: Counter[str] = Counter()
-    for (provider, _), count in counts.items():
-        providers[provider] += count
-    yield _labelled(name, help_, ("provider",), providers)
-    yield _labelled(f"{name}_and_pool", help_, ("provider", "pool"), counts)
 
 
 def _labelled(
