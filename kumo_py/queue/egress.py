@@ -82,40 +82,38 @@ class EgressDirectory:
         return found
 
 
+Entries = list[tuple[str, int]]
+"""Names of sources and their weights, above 0."""
+
+
 class SourceSelector:
     """Interleaved weighted round robin over a pool; one per scheduled queue.
 
     Sources of weight 3 and 1 come as a a a b, and so on, as KumoMTA's selection does.
     """
 
-    __slots__ = ("_gcd", "_index", "_max", "_weight", "entries", "pool")
+    __slots__ = ("_index", "_weight", "entries", "pool")
 
     def __init__(self, pool: EgressPool) -> None:
         self.pool = pool
-        self.entries = [(entry.name, entry.weight) for entry in pool.entries if entry.weight > 0]
-        self._max = max((weight for _, weight in self.entries), default=0)
-        self._gcd = gcd(*(weight for _, weight in self.entries)) if self.entries else 0
+        self.entries: Entries = [(entry.name, entry.weight) for entry in pool.entries if entry.weight > 0]
         self._index = -1
         self._weight = 0
 
-    def next(self) -> str:
-        """The next source's name; the pool must have entries."""
-        entries = self.entries
+    def next(self, entries: Entries) -> str:
+        """The next source's name, of those entries that may be chosen just now; at least one."""
         if len(entries) == 1:
             return entries[0][0]
+        weights = [weight for _, weight in entries]
+        step, largest = gcd(*weights), max(weights)
         while True:
             self._index += 1
             if self._index >= len(entries):
                 self._index = 0
             if self._index == 0:
-                self._weight -= self._gcd
+                self._weight -= step
                 if self._weight <= 0:
-                    self._weight = self._max
+                    self._weight = largest
             name, weight = entries[self._index]
             if weight >= self._weight:
                 return name
-
-    def round(self) -> list[str]:
-        """Every source once, best first: the one whose turn it is, then the others."""
-        first = self.next()
-        return [first, *(name for name, _ in self.entries if name != first)]

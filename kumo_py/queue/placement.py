@@ -13,6 +13,7 @@ import trio
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.dns import DnsError, mx_list_site_name
 from kumo_py.queue.config import EgressPath, NamedHost, without_effect
+from kumo_py.queue.context import InsertReason
 from kumo_py.queue.egress import EgressDirectory
 from kumo_py.queue.ready import ReadyQueue
 from kumo_py.queue.scheduled import refresh_time
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from kumo_py.dns import MailExchanger
     from kumo_py.message.message import Message
     from kumo_py.queue.config import Options
+    from kumo_py.queue.egress import Entries
     from kumo_py.queue.queues import Queues
     from kumo_py.queue.scheduled import ScheduledQueue
 
@@ -50,6 +52,8 @@ class Placement:
         self.egress = EgressDirectory(queues.policy, trio.current_time)
         self.ready: dict[str, ReadyQueue] = {}
         self._warned: set[str] = set()
+        self._refreshing: set[str] = set()
+        """Ready queues whose path the policy is being asked for."""
 
     async def place(self, msg: Message, queue: ScheduledQueue) -> None:
         """Put the message into the ready queue of one of the pool's sources.
@@ -61,20 +65,23 @@ class Placement:
             pool = selector.pool.name
             raise NotPlaced(f"KumoMTA internal: no sources available for {queue.name} pool=`{pool}`", pool)
         full = False
-        for source in selector.round():
+        entries = await self._eligible(queue)
+        while entries:
+            source = selector.next(entries)
             try:
                 ready = await self._find(queue, source)
                 if trio.current_time() >= ready.next_refresh:
                     await self.refresh_path(ready)
             except (DnsError, PolicyError, Rejection) as err:
                 raise NotPlaced(f"failed to resolve queue {queue.name}: {err}") from err
-            if self._queues.admin.ready_suspended(ready.name):
-                continue
-            if await self._queues.limits.source_throttled(ready):
-                continue
-            if ready.insert(msg):
-                return
-            full = True
+            if ready.full:
+                full = True
+            elif not await self._queues.limits.source_throttled(ready):
+                await self._queues.memory.before_insert(msg, ready)
+                if ready.insert(msg):
+                    return
+                full = True
+            entries = [entry for entry in entries if entry[0] != source]
         if full:
             raise ReadyQueueFull
         pool = selector.pool.name
@@ -83,6 +90,22 @@ class Placement:
             "at this time",
             pool,
         )
+
+    async def _eligible(self, queue: ScheduledQueue) -> Entries:
+        """The pool's sources that are not suspended, nor are their ready queues."""
+        entries, health, admin = queue.selector.entries, self._queues.source_health, self._queues.admin
+        if health:
+            entries = [entry for entry in entries if health.rests_for(entry[0]) <= 0.0]
+        if not admin.ready:
+            return entries
+        eligible: Entries = []
+        for entry in entries:
+            try:
+                if not admin.ready_suspended((await self._find(queue, entry[0])).name):
+                    eligible.append(entry)
+            except (DnsError, PolicyError, Rejection):
+                eligible.append(entry)  # where it is chosen, the error is reported
+        return eligible
 
     async def _find(self, queue: ScheduledQueue, source: str) -> ReadyQueue:
         """The ready queue for a source. Raises DnsError, PolicyError or Rejection."""
@@ -140,17 +163,34 @@ class Placement:
         return path
 
     async def refresh_path(self, ready: ReadyQueue) -> None:
-        """Ask for the path's options again; a failure keeps the old ones until the next try."""
+        """Ask for the path's options again; a failure keeps the old ones until the next try.
+
+        While the policy has not answered yet, the old ones hold too. Raises nothing.
+        """
+        if ready.name in self._refreshing:
+            return
+        self._refreshing.add(ready.name)
         epoch = self._queues.directory.epoch
         ready.next_refresh = trio.current_time() + ready.path.refresh_interval
         try:
-            ready.source = await self.egress.source(ready.source.name)
-            ready.path = await self._ask_path(ready.route, ready.source.name, ready.site_name)
-        except (PolicyError, Rejection) as err:
-            log.error("ready queue keeps its old configuration", ready_queue=ready.name, error=str(err))
-        else:
-            if epoch == self._queues.directory.epoch:  # else the answer may be the old policy's
-                ready.next_refresh = refresh_time(ready.path)
+            source = await self.egress.source(ready.source.name)
+            path = await self._ask_path(ready.route, source.name, ready.site_name)
+        except Exception as err:
+            expected = isinstance(err, PolicyError | Rejection)
+            log.error(
+                "ready queue keeps its old configuration",
+                ready_queue=ready.name,
+                error=str(err),
+                exc_info=not expected,
+            )
+            return
+        finally:
+            self._refreshing.discard(ready.name)
+        ready.source, ready.path = source, path
+        if epoch == self._queues.directory.epoch:  # else the answer may be the old policy's
+            ready.next_refresh = refresh_time(path)
+        for msg in ready.take_excess():
+            await self._queues.sweep.reinsert(msg, InsertReason.MAX_READY_REDUCED)
 
     def warn_of_no_effect(self, options: Options) -> None:
         """Say once of each option that this version does not heed it."""

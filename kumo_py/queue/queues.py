@@ -4,9 +4,10 @@
        ↑        ↓                        ↓
        └── timer wheel ←──────────── requeue
 
-A message is owned by exactly one of: the wheel (delayed), a ready queue, a dispatcher. Delayed messages
-are saved and leave memory as far as their queue's `shrink_policy` allows. Errors of the policy never lose a
-message: it waits and is tried again.
+A message is owned by exactly one of: the wheel (delayed), a ready queue, a task that is busy with it (`in_hand`).
+Delayed messages are saved and leave memory as far as their queue's `shrink_policy` allows. Errors of the policy never
+lose a message: it waits and is tried again. Nor do tasks that end halfway: what they had in hand is tried again, or
+saved if the node ends.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from kumo_py.queue.context import Context, InsertReason, add, describe
 from kumo_py.queue.directory import QueueDirectory
 from kumo_py.queue.egress import SourceSelector
 from kumo_py.queue.maildir import MaildirDelivery
+from kumo_py.queue.memory import MemoryState, ReadyMemory, shrink, waiting_reduction
 from kumo_py.queue.path_limits import LEASE_DURATION, PathLimits
 from kumo_py.queue.placement import NotPlaced, Placement, ReadyQueueFull
 from kumo_py.queue.ready import ReadyQueue
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from kumo_py.limits.throttle import Throttles
     from kumo_py.logs import DeliveryLog
     from kumo_py.message.message import Message
+    from kumo_py.queue.running import Running
     from kumo_py.spool.messages import MessageSpool
 
 _As = TypeVarTuple("_As")
@@ -102,16 +105,20 @@ class Queues:
         self.directory = QueueDirectory(policy, self.placement)
         self.scheduled = self.directory.queues
         self.wheel: TimerWheel[Message] = TimerWheel(_TICK, wall())
+        self.in_hand: dict[Message, trio.lowlevel.Task | None] = {}
+        """Messages that some task is busy with, and which one; None if it is to be another one soon."""
         self.stopping = False
+        self.memory = ReadyMemory(self, body_budget)
+        self.memory_state: Callable[[], MemoryState] = lambda: MemoryState.OK
+        self.hold, self.release = self.memory.hold, self.memory.release
         self.maildir = MaildirDelivery(self)
         self.admin = AdminRules(trio.current_time, wall) if admin is None else admin  # false without rules
         self.sweep = Sweep(self, self.admin)
+        self.source_health.on_suspend = self.sweep.source_suspended
         self._unconfigured: dict[str, ScheduledQueue] = {}
         self._unread = _placeholder("")
         self._nursery: trio.Nursery | None = None
         self._nap: trio.CancelScope | None = None
-        self._body_budget = body_budget
-        self._body_bytes = 0
         self._work = trio.CancelScope()
 
     # -- running -----------------------------------------------------------------------------------
@@ -126,14 +133,17 @@ class Queues:
                         work.start_soon(self._promote_due)
                         work.start_soon(self._tend)
         finally:
+            self.stopping = True
             await self._save_unsaved()
 
     def stop(self) -> None:
         """Begin to stop: nothing new is tried."""
         self.stopping = True
         self._work.cancel()
+        now = trio.current_time()
         for queue in self.ready.values():
-            queue.close_idle(trio.current_time(), all_of_them=True)
+            queue.close_idle(now, all_of_them=True)
+            queue.finish(now)
 
     def connect_now(self, ready: str) -> None:
         """A limit that kept a ready queue from opening connections has given way."""
@@ -152,12 +162,13 @@ class Queues:
         """What is only in memory goes to the spool before the node ends; together, to share a sync."""
         unsaved = [msg for queue in self.ready.values() for msg in queue.take_all()]
         unsaved += [msg for msg in self.wheel if msg.queue is not None]
-        unsaved = [msg for msg in unsaved if not (msg.data_saved and msg.meta_saved)]
+        unsaved += [msg for msg in self.in_hand if not msg.spooled]
+        unsaved = [msg for msg in dict.fromkeys(unsaved) if not (msg.data_saved and msg.meta_saved)]
         with trio.move_on_after(SAVE_TIME, shield=True):
             for start in range(0, len(unsaved), _SLICE):
                 async with trio.open_nursery() as nursery:
                     for msg in unsaved[start : start + _SLICE]:
-                        nursery.start_soon(self._save, msg)
+                        nursery.start_soon(self.save, msg)
 
     async def _promote_due(self) -> None:
         while True:
@@ -204,15 +215,18 @@ class Queues:
             now = trio.current_time()
             for count, queue in enumerate(list(self.ready.values())):
                 queue.close_idle(now)
+                queue.watch(now)
                 if ticks % 10 == 0:
                     queue.extend_leases(now, LEASE_DURATION)
                 if queue.messages:
                     queue.wake_for_backlog()
                     if now >= queue.next_refresh:
-                        await self.placement.refresh_path(queue)
+                        # Not here: a policy that hangs must not hold up the others, nor let leases run out.
+                        self.spawn(self.placement.refresh_path, queue)
                     queue.connect_more()
                 if count % _SLICE == _SLICE - 1:
                     await trio.lowlevel.checkpoint()
+            self.source_health.end_rests()
             if ticks % 10 == 0:
                 self._reap(now)
 
@@ -250,12 +264,17 @@ class Queues:
     ) -> None:
         """Take a message over: it waits until it is due, or goes to a ready queue now."""
         queue.last_change = trio.current_time()
-        if self.admin.bounces and await self.sweep.bounces(msg, queue):
-            return
-        if msg.due > self.wall():
-            await self._delay(msg, queue, context)
-        else:
-            await self._promote(msg, queue, context)
+        self.in_hand[msg] = trio.lowlevel.current_task()
+        try:
+            if self.admin.bounces and await self.sweep.bounces(msg, queue):
+                return
+            if msg.due > self.wall():
+                await self._delay(msg, queue, context)
+            else:
+                await self._promote(msg, queue, context)
+        except Exception:
+            self.in_hand.pop(msg, None)  # it is its injector's again
+            raise
 
     async def insert_or_wait(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
         """`insert` for a message that has no injector to be told: whatever fails, it waits and is tried again."""
@@ -281,8 +300,9 @@ class Queues:
     async def _hold_back(self, msg: Message, queue: ScheduledQueue) -> None:
         """Keep a message that cannot go on just now, for up to a minute."""
         self.delay_by(msg, self.random.random() * FULL_DELAY)
-        if await self._save(msg):
-            self._shrink(msg, queue.config)
+        self.in_hand.setdefault(msg, None)
+        if await self.save(msg):
+            shrink(msg, waiting_reduction(queue.config, msg.due - self.wall()))
         self._into_wheel(msg, queue, msg.due)
 
     async def _promote(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
@@ -290,7 +310,7 @@ class Queues:
             self.forget(msg)
             return
         if self.stopping:
-            await self._save(msg)  # for the next start
+            await self.save(msg)  # for the next start
             return
         if self.admin and await self.sweep.stops(msg, queue):
             return
@@ -350,8 +370,8 @@ class Queues:
             wait = max(0.0, msg.due - self.wall())
             text = f"Context: {describe(context)}. Next due in {format_duration(round(wait))}"
             await self.log.record(RecordType.Delayed, msg, Response(400, None, text, None), LogContext())
-        if await self._save(msg):
-            self._shrink(msg, queue.config)
+        if await self.save(msg):
+            shrink(msg, waiting_reduction(queue.config, msg.due - self.wall()))
         self._into_wheel(msg, queue, msg.due)
 
     def _into_wheel(self, msg: Message, queue: ScheduledQueue, due: float) -> None:
@@ -359,13 +379,14 @@ class Queues:
         msg.queue = queue
         queue.delayed += 1
         queue.last_change = trio.current_time()
+        self.in_hand.pop(msg, None)
         self.wheel.insert(due, msg)
         if self._nap is not None:
             wake = trio.current_time() + max(0.0, due - self.wall()) + _TICK
             if wake < self._nap.deadline:
                 self._nap.deadline = wake
 
-    async def _save(self, msg: Message) -> bool:
+    async def save(self, msg: Message) -> bool:
         """Make the message durable; a sick spool keeps it in memory, and says so."""
         if msg.data_saved and msg.meta_saved:
             return True
@@ -376,18 +397,6 @@ class Queues:
             log.error("message is only in memory", id=msg.id.hex(), error=str(err), exc_info=not expected)
             return False
         return True
-
-    def _shrink(self, msg: Message, config: QueueConfig) -> None:
-        policy = "ShrinkDataAndMeta"
-        if config.shrink_policy:
-            wait = msg.due - self.wall()
-            for entry in config.shrink_policy:
-                if wait >= entry.interval:
-                    policy = entry.policy
-        if policy != "NoShrink":
-            msg.shrink_data()
-            if policy == "ShrinkDataAndMeta":
-                msg.shrink_meta()
 
     # -- after an attempt --------------------------------------------------------------------------
     async def requeue(
@@ -404,6 +413,16 @@ class Queues:
         With `count_attempt` it waits by the retry schedule; else for `delay` seconds, or a random time up to
         a minute. Past its lifetime it expires. Raises nothing: what fails makes it wait.
         """
+        self.in_hand.setdefault(msg, None)
+        try:
+            await self._requeue(msg, response, context, count_attempt=count_attempt, delay=delay)
+        except Exception as err:
+            log.exception("message could not be requeued; it waits", id=msg.id.hex(), error=str(err))
+            await self._hold_back(msg, self._unread)
+
+    async def _requeue(
+        self, msg: Message, response: Response, context: Context, *, count_attempt: bool, delay: float | None
+    ) -> None:
         try:
             await self.spool.load_meta(msg)
             name = msg.queue_name
@@ -423,6 +442,7 @@ class Queues:
                 return
             except PolicyError as err:
                 log.error("requeue_message failed; the message keeps its queue", error=str(err))
+            await self.spool.load_meta(msg)  # the handler may have shrunk it
             if msg.queue_name != name:
                 name = msg.queue_name
                 msg.attempts += 1
@@ -493,6 +513,7 @@ class Queues:
 
     def forget(self, msg: Message) -> None:
         """The message has reached its end: take it out of the spool."""
+        self.in_hand.pop(msg, None)
         self.spool.remove(msg)
 
     # -- for ready queues --------------------------------------------------------------------------
@@ -500,18 +521,24 @@ class Queues:
         """Run one outgoing session."""
         await self.dispatchers[ready.protocol.name.partition(":")[0]](ready)
 
-    # -- memory ------------------------------------------------------------------------------------
-    def hold(self, msg: Message) -> None:
-        """Account for a body in a ready queue; past the budget it leaves memory until it is sent."""
-        if msg.data_loaded:
-            if self._body_bytes + msg.size > self._body_budget and msg.data_saved:
-                msg.shrink_data()
-            else:
-                self._body_bytes += msg.size
-
-    def release(self, msg: Message) -> None:
-        if msg.data_loaded:
-            self._body_bytes -= msg.size
+    async def left_by(self, task: trio.lowlevel.Task, running: Running, ready: ReadyQueue) -> None:
+        """A dispatcher has ended; what it still had in hand, because it was cancelled or failed, is tried again."""
+        if self.stopping:
+            return
+        for msg in [msg for msg, busy in self.in_hand.items() if busy is task]:
+            text = "KumoMTA internal: returning message to scheduled queue"
+            context: Context = (InsertReason.DISPATCHER_DROP,)
+            if running.aborted:
+                text = f"dispatcher watchdog aborted task; {running.summary()}"
+                context = add(context, InsertReason.LOGGED_TRANSIENT_FAILURE)
+            response = internal_response(451, (4, 4, 1), text)
+            if running.aborted:
+                try:
+                    await self.spool.load_meta(msg)
+                    await self.log.record(RecordType.Delayed, msg, response, ready.log_context(running))
+                except (KeyError, SpoolError, ValueError) as err:
+                    log.error("no record of a message", id=msg.id.hex(), error=str(err))
+            await self.requeue(msg, response, context, count_attempt=False)
 
 
 def _placeholder(name: str) -> ScheduledQueue:

@@ -9,6 +9,7 @@ connections idle out.
 from __future__ import annotations
 
 import math
+import uuid
 from collections import deque
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -17,7 +18,11 @@ import outcome
 import structlog
 import trio
 
+from kumo_py.core.duration import format_duration
 from kumo_py.limits.lease import Denied
+from kumo_py.logs import LogContext
+from kumo_py.queue.memory import MemoryState
+from kumo_py.queue.running import Running, shutdown_timeout, watchdog_timeout
 from kumo_py.queue.scheduled import refresh_time
 
 if TYPE_CHECKING:
@@ -28,15 +33,26 @@ if TYPE_CHECKING:
     from kumo_py.message.message import Message
     from kumo_py.proto.reply import Response
     from kumo_py.queue.config import DeliveryProtocol, EgressPath, EgressSource
-    from kumo_py.queue.context import Context, InsertReason
+    from kumo_py.queue.context import InsertReason
     from kumo_py.queue.queues import Queues
 
 log = structlog.get_logger("kumo_py.queue.ready")
 
 CATCH_UP = 0.01
 """Seconds that a message may wait for a dispatcher at work before an idle one is woken for it."""
+FEW = 2
+"""Connections that a ready queue may have while the node is above its memory limit."""
 _LEASE_RETRY = 0.25
 """Seconds after which a denied connection lease or rate is asked for again."""
+
+
+_PROTOCOLS = {
+    "smtp_client": "ESMTP",
+    "lua": "Lua",
+    "defersmtpinject": "DeferredSmtpInjection",
+    "httpinject": "HttpInjectionGenerator",
+}
+"""What log records call a protocol, by the first word of its name in a ready queue's."""
 
 
 @lru_cache(maxsize=1024)
@@ -69,6 +85,7 @@ class ReadyQueue:
         "_owner",
         "_pace",
         "_retry_at",
+        "_running",
         "connections",
         "consecutive_failures",
         "last_change",
@@ -114,16 +131,22 @@ class ReadyQueue:
         self.next_refresh = refresh_time(path)
         self._idle: list[_Idler] = []
         self._leases: set[Lease] = set()
+        self._running: dict[trio.lowlevel.Task, Running] = {}
         self._retry_at = 0.0
         self._pace = 1.0
         """Seconds that the remote server takes for a message: a moving average."""
 
     # -- messages in and out -----------------------------------------------------------------------
+    @property
+    def full(self) -> bool:
+        return len(self.messages) >= self.path.max_ready
+
     def insert(self, msg: Message) -> bool:
         """Take a message over, and see that somebody sends it; False when the queue is full."""
-        if len(self.messages) >= self.path.max_ready:
+        if self.full:
             return False
         self.messages.append(msg)
+        self._owner.in_hand.pop(msg, None)
         self._owner.hold(msg)
         if self._idle:
             if self._is_behind():
@@ -151,13 +174,25 @@ class ReadyQueue:
             return None
         msg = self.messages.popleft()
         self._owner.release(msg)
+        self._owner.in_hand[msg] = task = trio.lowlevel.current_task()
+        if (running := self._running.get(task)) is not None:
+            running.steps += 1
         return msg
 
     def put_back(self, msg: Message, *, sifted: bool = False) -> None:
-        """Return a message that was taken but not tried; it goes first, unless an operator's rule matches it."""
-        if not sifted and self._owner.admin and self._owner.running:
-            self._owner.spawn(self._owner.sweep.returned, (self, msg))
+        """Return a message that was taken but not tried; it goes first, unless an operator's rule matches it.
+
+        Nothing happens if it has gone elsewhere since it was taken.
+        """
+        owner = self._owner
+        running = self._running.get(trio.lowlevel.current_task())
+        if msg not in owner.in_hand or (running is not None and running.aborted):
             return
+        if not sifted and owner.admin and owner.running:
+            owner.in_hand[msg] = None
+            owner.spawn(owner.sweep.returned, (self, msg))
+            return
+        del owner.in_hand[msg]
         self.messages.appendleft(msg)
         self._owner.hold(msg)
 
@@ -166,22 +201,42 @@ class ReadyQueue:
         taken = [msg for msg in self.messages if msg in messages]
         if taken:
             self.messages = deque(msg for msg in self.messages if msg not in messages)
-            for msg in taken:
-                self._owner.release(msg)
+            self._hand_over(taken)
         return taken
 
     def take_all(self) -> list[Message]:
+        """Take out all of them; the caller owns them now."""
         taken = list(self.messages)
         self.messages.clear()
+        self._hand_over(taken)
+        return taken
+
+    def take_excess(self) -> list[Message]:
+        """Take out what came last, as far as there is more than `max_ready`; the caller owns it now."""
+        taken: list[Message] = []
+        while len(self.messages) > self.path.max_ready:
+            taken.append(self.messages.pop())
+        self._hand_over(taken)
+        return taken
+
+    def _hand_over(self, taken: list[Message]) -> None:
+        task = trio.lowlevel.current_task()
         for msg in taken:
             self._owner.release(msg)
-        return taken
+            self._owner.in_hand[msg] = task
 
     # -- dispatchers -------------------------------------------------------------------------------
     @property
     def _suspended(self) -> bool:
-        rules = self._owner.admin.ready
-        return self.name in rules and self._owner.admin.ready_suspended(self.name)
+        owner = self._owner
+        if self.name in owner.admin.ready and owner.admin.ready_suspended(self.name):
+            return True
+        return owner.source_health.rests_for(self.source.name) > 0.0
+
+    @property
+    def running(self) -> Running:
+        """Of the dispatcher that asks."""
+        return self._running.get(trio.lowlevel.current_task()) or Running(str(uuid.uuid4()))
 
     @property
     def stopping(self) -> bool:
@@ -205,6 +260,8 @@ class ReadyQueue:
 
         self.last_change = idler.since
         woken: bool = await trio.lowlevel.wait_task_rescheduled(abort)
+        if (running := self._running.get(idler.task)) is not None:
+            running.steps += 1
         return woken
 
     def _wake(self, idler: _Idler, value: bool) -> None:
@@ -234,6 +291,8 @@ class ReadyQueue:
         if owner.stopping or trio.current_time() < self._retry_at or self._suspended:
             return
         while self._wants_connection():
+            if self.connections >= FEW and owner.memory_state() is MemoryState.NONE:
+                return
             lease = owner.limits.lease_connection(self)
             if isinstance(lease, Denied):
                 self._retry_at = trio.current_time() + min(lease.wait, _LEASE_RETRY)
@@ -257,22 +316,63 @@ class ReadyQueue:
         for lease in self._leases:
             lease.extend(now, duration)
 
+    def watch(self, now: float) -> None:
+        """Called once a second: cancel dispatchers that make no progress."""
+        if not self._running:
+            return
+        idle = {idler.task for idler in self._idle}
+        limit = watchdog_timeout(self.path, self.protocol)
+        for task, running in self._running.items():
+            stuck = running.stuck(now)
+            if stuck >= limit and task not in idle and not running.aborted:
+                log.error(
+                    "a dispatcher makes no progress and is cancelled",
+                    ready_queue=self.name,
+                    session_id=running.session_id,
+                    stuck=format_duration(round(stuck)),
+                )
+                running.abort()
+
+    def finish(self, now: float) -> None:
+        """The node ends: dispatchers have `system_shutdown_timeout` for what they have in hand."""
+        for running in self._running.values():
+            running.scope.deadline = now + shutdown_timeout(self.path)
+
     async def _dispatch(self, lease: Lease) -> None:
+        task = trio.lowlevel.current_task()
+        running = self._running[task] = Running(str(uuid.uuid4()))
+        failed = False
         try:
-            await self._owner.dispatch(self)
+            with running.scope:
+                await self._owner.dispatch(self)
         except Exception:
+            failed = True
             # A bug in one session must not stop the node; its messages are still in the spool.
             log.exception("dispatcher failed", ready_queue=self.name)
             self._retry_at = trio.current_time() + 1.0
         finally:
+            del self._running[task]
             self.connections -= 1
             self.last_change = trio.current_time()
             self._leases.discard(lease)
             lease.release()
+        if failed or running.aborted:
+            await self._owner.left_by(task, running, self)
         # What it was woken for and did not take is for another one.
         if self.messages and self._idle:
             self._wake(self._idle.pop(), True)
         self.connect_more()
+
+    def log_context(self, running: Running) -> LogContext:
+        """For records of messages whose dispatcher cannot say."""
+        return LogContext(
+            site=self.name,
+            egress_pool=self.pool,
+            egress_source=self.source.name,
+            delivery_protocol=_PROTOCOLS.get(self.protocol.name.partition(":")[0]),
+            provider_name=self.path.provider_name,
+            session_id=running.session_id,
+        )
 
     # -- the queue as a whole ----------------------------------------------------------------------
     async def requeue_all(
@@ -280,8 +380,7 @@ class ReadyQueue:
     ) -> None:
         """Send every message back to its scheduled queue, after `delay` seconds or by the retry schedule."""
         for msg in self.take_all():
-            context: Context = (reason,)
-            await self._owner.requeue(msg, response, context, count_attempt=count_attempt, delay=delay)
+            await self._owner.requeue(msg, response, (reason,), count_attempt=count_attempt, delay=delay)
 
     def reapable(self, now: float) -> bool:
         """Whether nothing has happened here for ten minutes."""

@@ -60,11 +60,14 @@ class SourceHealth:
         self.on_suspend: Callable[[str], None] = lambda source: None
         """Called with the name of a source that begins to rest."""
 
+    def __bool__(self) -> bool:
+        """Whether any source may rest."""
+        return bool(self._resting)
+
     def rests_for(self, source: str) -> float:
         """Seconds for which a source must not be used; 0 if it may be."""
-        if not self._resting or source not in self._resting:
-            return 0.0
-        return max(0.0, self._resting[source].until - self._clock())
+        rest = self._resting.get(source) if self._resting else None
+        return 0.0 if rest is None else max(0.0, rest.until - self._clock())
 
     @property
     def resting(self) -> dict[tuple[str, str], int]:

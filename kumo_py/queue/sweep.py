@@ -90,18 +90,31 @@ class Sweep:
         try:
             for ready in several:
                 if self._rules.ready_suspended(ready.name):
-                    await self._empty(ready)
+                    await self._empty(ready, InsertReason.READY_QUEUE_SUSPENDED)
                 else:
                     await self._sift(ready)
         except Exception:
             # A bug here must not stop the node; what was in hand is still in the spool.
             log.exception("an operator's rules could not be applied to ready queues")
 
-    async def _empty(self, ready: ReadyQueue) -> None:
+    def source_suspended(self, source: str) -> None:
+        """A source begins to rest: what lies in its ready queues goes to others, in a task of its own."""
+        if self._queues.running:
+            self._queues.spawn(self._empty_source, source)
+
+    async def _empty_source(self, source: str) -> None:
+        try:
+            for ready in list(self._queues.ready.values()):
+                if ready.source.name == source:
+                    await self._empty(ready, InsertReason.SOURCE_SUSPENDED)
+        except Exception:
+            log.exception("the ready queues of a suspended source could not be emptied", source=source)
+
+    async def _empty(self, ready: ReadyQueue, reason: InsertReason) -> None:
         """Send everything of a suspended ready queue back to where it came from."""
         ready.close_idle(trio.current_time(), all_of_them=True)
         for count, msg in enumerate(ready.take_all(), 1):
-            await self._reinsert(msg)
+            await self.reinsert(msg, reason)
             if count % _SLICE == 0:
                 await trio.lowlevel.checkpoint()
 
@@ -128,7 +141,7 @@ class Sweep:
         ready, msg = given
         try:
             if self._rules.ready_suspended(ready.name):
-                await self._reinsert(msg)
+                await self.reinsert(msg, InsertReason.READY_QUEUE_SUSPENDED)
                 return
             await self._load_meta(msg)
             rule = self._rule_for(msg)
@@ -161,7 +174,8 @@ class Sweep:
         parts = QueueName.parse(name)
         return self._rules.bounce_of(name, parts) or self._rules.suspension_of(name, parts)
 
-    async def _reinsert(self, msg: Message) -> None:
+    async def reinsert(self, msg: Message, reason: InsertReason) -> None:
+        """Let a message of a ready queue find its way anew, now. Raises nothing."""
         queues = self._queues
         try:
             await queues.spool.load_meta(msg)
@@ -174,7 +188,7 @@ class Sweep:
         except (PolicyError, Rejection):
             await queues.hold_back(msg, name)
         else:
-            await queues.insert_or_wait(msg, queue, (InsertReason.READY_QUEUE_SUSPENDED,))
+            await queues.insert_or_wait(msg, queue, (reason,))
 
     # -- what waits ----------------------------------------------------------------------------------
     async def delayed(self, rule: BounceRule) -> None:

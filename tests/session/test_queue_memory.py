@@ -109,15 +109,15 @@ async def test_bodies_beyond_the_budget_leave_memory(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     node, sender = await start_sender(nursery, ONE_CONNECTION, body_budget=10 * len(BODY))
-    sender.duration = 1000.0
+    sender.duration = 500.0
     messages = [await node.send() for _ in range(30)]
     await trio.sleep(1)
     waiting = messages[1:]
     assert sum(msg.data_loaded for msg in waiting) == 10
     sender.duration = 0.0
-    await trio.sleep(1100)
+    await trio.sleep(600)
     assert node.log.kinds == ["Delivery"] * 30
-    assert node.queues._body_bytes == 0
+    assert node.queues.memory.held == 0
 
 
 async def test_unsaved_bodies_stay_whatever_the_budget(
@@ -129,7 +129,7 @@ async def test_unsaved_bodies_stay_whatever_the_budget(
         await node.send(saved=False)
     await trio.sleep(20)
     assert node.log.kinds == ["Delivery"] * 10
-    assert node.queues._body_bytes == 0
+    assert node.queues.memory.held == 0
 
 
 # -- the end -------------------------------------------------------------------------------------------

@@ -133,4 +133,4 @@ async def test_nobody_is_lost_or_counted_twice(
             left = set(msg.recipients)
         for name in names:
             assert ends[number_, name] + (name in left) == 1, (number_, name)
-    assert node.queues._body_bytes == 0
+    assert node.queues.memory.held == 0

@@ -1,0 +1,70 @@
+"""The dispatchers of a ready queue that run: who is stuck, and who must end when the node does.
+
+A dispatcher makes progress when it takes a message, when it parks or is woken, when a message is settled, and when its
+session begins to wait for something else. One that makes none for `dispatcher_progress_watchdog_timeout` is cancelled;
+what it had in hand is tried again. At the end of the node each has `system_shutdown_timeout`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from kumo_py.core.duration import format_duration
+
+if TYPE_CHECKING:
+    from kumo_py.queue.config import DeliveryProtocol, EgressPath
+
+_NO_TIMEOUTS = 600.0
+"""Seconds for protocols that have no timeouts of their own."""
+_LEAST = 60.0
+
+
+class Running:
+    """One dispatcher."""
+
+    __slots__ = ("_seen", "aborted", "began", "scope", "session_id", "since", "steps")
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        self.scope = trio.CancelScope()
+        self.began = self.since = trio.current_time()
+        """`since`: when it was last seen to make progress."""
+        self.steps = 0
+        """Grows with all progress."""
+        self.aborted = False
+        self._seen = 0
+
+    def stuck(self, now: float) -> float:
+        """Seconds without progress, as far as looks once a second can tell."""
+        if self.steps != self._seen:
+            self._seen, self.since = self.steps, now
+        return now - self.since
+
+    def summary(self) -> str:
+        """For records."""
+        now = trio.current_time()
+        age, stuck = (format_duration(round(now - since)) for since in (self.began, self.since))
+        return f"session={self.session_id} age={age} time_without_progress={stuck}"
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.scope.cancel()
+
+
+def watchdog_timeout(path: EgressPath, protocol: DeliveryProtocol) -> float:
+    """Seconds after which a dispatcher without progress is cancelled."""
+    if path.dispatcher_progress_watchdog_timeout is not None:
+        return path.dispatcher_progress_watchdog_timeout
+    if protocol.name != "smtp_client":
+        return _NO_TIMEOUTS
+    longest = max(path.mail_from_timeout, path.rcpt_to_timeout, path.data_timeout, path.data_dot_timeout)
+    return max(2.0 * longest, _LEAST)
+
+
+def shutdown_timeout(path: EgressPath) -> float:
+    """Seconds that a dispatcher has to finish what it has in hand when the node ends."""
+    if path.system_shutdown_timeout is not None:
+        return path.system_shutdown_timeout
+    return path.mail_from_timeout + path.rcpt_to_timeout + path.data_timeout + path.data_dot_timeout
