@@ -51,7 +51,11 @@ class Transport(Protocol):
         ...
 
     async def start_tls(self, context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
-        """Handshake as a client if a server_hostname is given, else as the server. Raises OSError."""
+        """Handshake as a client if a server_hostname is given, else as the server.
+
+        Raises OSError: then the connection is in the clear, as before. Raises ValueError for a name that no host
+        can have: then it is of no use.
+        """
         ...
 
     @property
@@ -169,16 +173,13 @@ class SocketTransport:
             suppress_ragged_eofs=False,
         )
         self._sock = sock
-        while True:
-            try:
-                sock.do_handshake()
-            except ssl.SSLWantReadError:
-                await trio.lowlevel.wait_readable(sock)
-            except ssl.SSLWantWriteError:
-                await trio.lowlevel.wait_writable(sock)
-            else:
-                self._tls = sock
-                return
+        try:
+            await _shake_hands(sock)
+        except OSError:
+            self._sock = socket.socket(fileno=sock.detach())
+            self._sock.setblocking(False)
+            raise
+        self._tls = sock
 
     def close(self) -> None:
         self._sock.close()
@@ -188,6 +189,18 @@ class SocketTransport:
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._sock.close()
+
+
+async def _shake_hands(sock: ssl.SSLSocket) -> None:
+    while True:
+        try:
+            sock.do_handshake()
+        except ssl.SSLWantReadError:
+            await trio.lowlevel.wait_readable(sock)
+        except ssl.SSLWantWriteError:
+            await trio.lowlevel.wait_writable(sock)
+        else:
+            return
 
 
 class StreamTransport:

@@ -1,4 +1,4 @@
-"""One connection to a remote server: greeting, EHLO, STARTTLS, and commands with their replies.
+"""One connection to a remote server: greeting, EHLO, STARTTLS, AUTH, and commands with their replies.
 
 It knows the protocol and nothing of queues. Whoever owns it bounds each wait by moving `deadline`; the watch
 of SmtpDelivery cancels what is overdue. Reply bytes that came before TLS are never believed after it
@@ -8,16 +8,17 @@ of SmtpDelivery cancels what is overdue. Reply bytes that came before TLS are ne
 from __future__ import annotations
 
 import ssl
+from base64 import b64encode
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
-from kumo_py.logs import SourceAddress, Tls
 from kumo_py.proto.client import parse_ehlo
 from kumo_py.proto.reply import ReplyError, ReplyReader, Response
 
 if TYPE_CHECKING:
+    from kumo_py.logs import SourceAddress, Tls
     from kumo_py.net.transport import Transport
     from kumo_py.queue.config import EgressPath
 
@@ -42,6 +43,7 @@ class Connection:
 
     __slots__ = (
         "_replies",
+        "authenticated",
         "deadline",
         "extensions",
         "source_address",
@@ -58,6 +60,9 @@ class Connection:
         self._replies = ReplyReader()
         self.extensions: dict[str, str | None] = {}
         self.tls: Tls | None = None
+        """Once TLS stands."""
+        self.authenticated = False
+        """Whether the server has proved who it is."""
         self.deadline = inf
         """When (trio time) the network wait that is under way is too long; infinite while there is none."""
         self.waiting_for: tuple[str, float] = ("", 0.0)
@@ -145,20 +150,34 @@ class Connection:
             raise ConnectionFailed(f"{verb}: {response.to_single_line()}")
         self.extensions = parse_ehlo(response.content)
 
-    async def start_tls(self, context: ssl.SSLContext, host: str, ehlo_domain: str, path: EgressPath) -> None:
-        """STARTTLS, handshake, and EHLO again. Raises TlsFailed or ConnectionFailed."""
+    async def start_tls(self, context: ssl.SSLContext, host: str, path: EgressPath) -> None:
+        """STARTTLS and the handshake; EHLO is to follow, as nothing of before counts any more.
+
+        Raises ConnectionFailed; TlsFailed when the handshake failed: then the connection is in the clear as before.
+        """
         response = await self.command("STARTTLS", path.starttls_timeout)
         if response.code != 220:
-            raise TlsFailed(f"STARTTLS: {response.to_single_line()}")
+            raise ConnectionFailed(f"STARTTLS: {response.to_single_line()}")
         if self._replies.pending:
-            raise TlsFailed("STARTTLS: the server sent more in the clear after its reply (RFC 3207 §4.2)")
+            raise ConnectionFailed(
+                "STARTTLS: the server sent more in the clear after its reply (RFC 3207 §4.2)"
+            )
         self._wait_for("the TLS handshake", path.starttls_timeout)
         try:
             await self.transport.start_tls(context, server_hostname=host)
-        except OSError as err:
+        except (OSError, ValueError) as err:  # ValueError: a name that is no host's
             raise TlsFailed(f"TLS handshake with {host}: {_reason(err)}") from err
-        self.tls = describe_tls(self.transport)
-        await self.ehlo(ehlo_domain, path)
+
+    async def authenticate(self, username: str, password: bytes, timeout: float) -> None:
+        """AUTH PLAIN with an initial response (RFC 4954, RFC 4616); seconds. Raises ConnectionFailed."""
+        user = username.encode()
+        if b"\0" in user or b"\0" in password:
+            raise ConnectionFailed("AUTH PLAIN: neither username nor password may hold NUL")
+        response = b64encode(b"\0%b\0%b" % (user, password))
+        await self.send([b"AUTH PLAIN %b\r\n" % response], "AUTH PLAIN", timeout)
+        answer = await self.reply("AUTH PLAIN", timeout)
+        if answer.code != 235:
+            raise ConnectionFailed(f"AUTH PLAIN as {username}: {answer.to_single_line()}")
 
     async def quit(self) -> None:
         """Say good-bye; the server's answer is not waited for long."""
@@ -171,18 +190,7 @@ class Connection:
         self.transport.close()
 
 
-def describe_tls(transport: Transport) -> Tls | None:
-    """What log records say of the TLS session."""
-    layer = transport.tls
-    if layer is None:
-        return None
-    cipher = layer.cipher()
-    certificate: dict[str, Any] = layer.getpeercert() or {}
-    names = [f"{key}={value}" for rdn in certificate.get("subject", ()) for key, value in rdn]
-    return Tls(cipher[0] if cipher else "", layer.version() or "", names)
-
-
-def _reason(err: OSError) -> str:
+def _reason(err: Exception) -> str:
     if isinstance(err, ssl.SSLCertVerificationError):
         return f"certificate not valid: {err.verify_message}"
-    return err.strerror or str(err) or type(err).__name__
+    return getattr(err, "strerror", None) or str(err) or type(err).__name__

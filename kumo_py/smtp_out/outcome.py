@@ -34,13 +34,14 @@ async def settle(
     recipients: Sequence[str],
     responses: list[Response],
     context: LogContext,
-    untried: int = 0,
+    untried: int,
+    next_host: bool,
 ) -> int:
     """Log the responses, one for each recipient, and forget or requeue the message.
 
     `untried` is how many of its recipients follow on these and may go at once, beyond one transaction's limit;
-    those after them have failed and wait. Returns how many may go at once now, at the front: if any, the message is
-    still the caller's.
+    those after them have failed and wait, unless the message is tried on the `next_host`. Returns how many may go at
+    once now, at the front: if any, the message is still the caller's.
     """
     if len(responses) == 1 == len(msg.recipients) and responses[0].is_success:
         await queues.log.record(RecordType.Delivery, msg, responses[0], context)
@@ -69,6 +70,8 @@ async def settle(
         queues.forget(msg)
         return 0
     msg.set_envelope(msg.sender, (*at_once, *left))
+    if next_host:
+        return len(msg.recipients)
     if not at_once:
         failure = failure or Response(400, None, "KumoMTA internal: retrying failed batch")
         await queues.requeue(msg, failure, (InsertReason.LOGGED_TRANSIENT_FAILURE,))
