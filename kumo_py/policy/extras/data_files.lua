@@ -179,6 +179,9 @@ end
 --- after `options.ttl`; the options are those of kumo.memoize. When loading fails, what was loaded last stays in force,
 --- if there is something.
 function data_files.kept(options, files, load)
+  if type(files) ~= 'table' then
+    error('setup takes a list of files, such as { "/opt/kumomta/etc/policy/data.toml" }, got ' .. type(files), 3)
+  end
   local key = kumo.digest.sha256(kumo.json_encode(files)).hex
   options.capacity = 10
   if options.invalidate_with_epoch == nil then
