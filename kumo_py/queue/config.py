@@ -15,6 +15,7 @@ import msgspec
 from kumo_py.core.cidr import CidrSet
 from kumo_py.core.duration import Duration
 from kumo_py.core.key_source import KeySource
+from kumo_py.core.tls_options import check_rustls_suites, parse_openssl_options
 from kumo_py.limits.spec import LimitSpec, ThrottleSpec
 
 RefreshStrategy = Literal["Ttl", "Epoch"]
@@ -184,6 +185,11 @@ class EgressPath(Options, frozen=True):
     readyq_pool_name: str | None = None
     aggressive_connection_opening: bool = False
 
+    def __post_init__(self) -> None:
+        if self.openssl_options is not None:
+            parse_openssl_options(self.openssl_options)
+        check_rustls_suites(self.rustls_cipher_suites)
+
 
 class Threshold(Options, frozen=True):
     """So many failures within a period; the type of `trigger` where one alone is not enough."""
@@ -257,27 +263,10 @@ UNSPECIFIED_POOL = EgressPool(name=UNSPECIFIED, entries=[PoolEntry(name=UNSPECIF
 NOT_YET = frozenset(
     (
         "timerwheel_tick_interval",
-        "treat_mx_list_as_secure",
         "low_memory_reduction_policy",
         "no_memory_reduction_policy",
-        "auth_timeout",
-        "allow_smtp_auth_plain_without_tls",
-        "allow_smtp_auth_plain_without_valid_certificate",
-        "enable_dane",
-        "tls_prefer_openssl",
-        "tls_certificate",
-        "tls_private_key",
-        "openssl_cipher_list",
-        "openssl_cipher_suites",
-        "openssl_options",
-        "rustls_cipher_suites",
         "system_shutdown_timeout",
         "dispatcher_progress_watchdog_timeout",
-        "smtp_auth_plain_username",
-        "smtp_auth_plain_password",
-        "try_next_host_on_transport_error",
-        "remember_broken_tls",
-        "opportunistic_tls_reconnect_on_failed_handshake",
         "readyq_pool_name",
         "aggressive_connection_opening",
     )

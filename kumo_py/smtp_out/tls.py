@@ -10,6 +10,7 @@ import ssl
 import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
+import structlog
 import trio
 
 from kumo_py.core.lruttl import LruTtl
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from kumo_py.core.key_source import KeySource
     from kumo_py.core.policy import Policy
     from kumo_py.queue.config import EgressPath
+
+log = structlog.get_logger("kumo_py.smtp_out")
 
 CONTEXT_TTL = 900.0
 """Seconds after which the system's authorities are read again, as KumoMTA does."""
@@ -51,6 +54,7 @@ class ClientContexts:
         self._policy = policy
         self.kept: LruTtl[Settings, ssl.SSLContext] = LruTtl("rustls_client_config", 32)
         self.keys: LruTtl[str, bytes] = LruTtl("smtp_dispatcher_client_certificate", 1024)
+        self._warned: set[str] = set()
 
     async def get(self, path: EgressPath, *, verify: bool, dane: bool) -> ssl.SSLContext:
         """Raises TlsUnusable."""
@@ -66,9 +70,23 @@ class ClientContexts:
         )
         context = self.kept.get(settings, trio.current_time())
         if context is None:
+            self._warn(settings)
             context = await trio.to_thread.run_sync(make_context, settings)
             self.kept.put(settings, context, trio.current_time() + CONTEXT_TTL)
         return context
+
+    def _warn(self, settings: Settings) -> None:
+        """Name, once, the options that this Python's ssl cannot heed."""
+        if hasattr(ssl.SSLContext, "set_ciphersuites"):
+            return
+        newer = {name for name in settings.rustls_suites if name in TLS13_SUITES}
+        for option, given in (
+            ("openssl_cipher_suites", settings.cipher_suites is not None),
+            ("rustls_cipher_suites", bool(newer) and newer != set(TLS13_SUITES)),
+        ):
+            if given and option not in self._warned:
+                self._warned.add(option)
+                log.warning(f"{option}: before Python 3.15 all cipher suites of TLS 1.3 are offered, or none")
 
     async def _client_certificate(self, path: EgressPath) -> bytes | None:
         """Raises TlsUnusable."""
@@ -145,7 +163,7 @@ def _set_ciphers(context: ssl.SSLContext, option: str, ciphers: str) -> None:
 
 
 def _set_tls13_suites(context: ssl.SSLContext, option: str, suites: str) -> None:
-    """As far as this Python can: from 3.15 on. Before, the option is one that has no effect yet."""
+    """As far as this Python can: from 3.15 on."""
     choose = getattr(context, "set_ciphersuites", None)
     if choose is None:
         return

@@ -131,7 +131,6 @@ def test_options_that_have_no_effect_yet_are_named() -> None:
 
 HEEDED_ELSEWHERE = {
     "strategy", "dispatcher_wakeup_strategy", "maintainer_wakeup_strategy",  # docs/compatibility.md: one is enough
-    "enable_mta_sts",  # on by default; there is no MTA-STS to turn off yet
     "xfer",  # refused when the queue is set up
     "ha_proxy_source_address", "socks5_proxy_source_address",  # the proxy itself is refused on connecting
     "socks5_proxy_username", "socks5_proxy_password",
