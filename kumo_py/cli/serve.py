@@ -79,8 +79,8 @@ def serve(
             become(user)
         elif os.geteuid() == 0 and not (validate or script):
             click.echo("kumo-py: running as root; --user NAME gives that away", err=True)
-        quiet = "error" if validate or script else DEFAULT_FILTER
-        diagnostics = configure_diagnostics(diag_format, diag_log_dir, quiet)
+        default_filter = "warn" if validate else "error" if script else DEFAULT_FILTER
+        diagnostics = configure_diagnostics(diag_format, diag_log_dir, default_filter)
         node = Node(policy, grace=grace, diagnostics=diagnostics)
         run: Callable[..., Awaitable[bool]] = node.serve_until_signalled
         if validate:

@@ -47,6 +47,19 @@ def split_host_port(text: str) -> tuple[str, int | None]:
     return host, int(port)
 
 
+def check_listen_address(text: str) -> None:
+    """Raises ValueError unless it is an IP address with a port."""
+    host, port = split_host_port(text)
+    if port is None:
+        raise ValueError(f"listen: '{text}' has no port: write 'ip:port', such as '0.0.0.0:25'")
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        raise ValueError(
+            f"listen: '{text}' is not an address: write 'ip:port', such as '0.0.0.0:25'"
+        ) from None
+
+
 class CidrMap(Generic[V]):
     """Networks with a value each; an address finds that of its longest prefix."""
 
@@ -130,6 +143,8 @@ class CidrSet:
         """From a list of networks, or a table that has them as keys: {["10.0.0.0/8"] = true}."""
         if isinstance(value, Mapping):
             value = [network for network, member in value.items() if member is not False]
+        if isinstance(value, str):
+            raise ValueError(f"must be a list of networks: write {{ {value!r} }}")
         if not isinstance(value, list | tuple) or not all(isinstance(entry, str) for entry in value):
             raise ValueError(f"{value!r} is not a list of networks such as '10.0.0.0/8' or '::1'")
         return cls(value)

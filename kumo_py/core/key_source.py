@@ -10,6 +10,8 @@ from typing import Annotated
 
 import msgspec
 
+from kumo_py.core.suggest import nearest
+
 _SHAPES = "a key source is a file path, or a table with one of key_data, event_name or vault_path"
 Octet = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
@@ -48,6 +50,14 @@ class KeySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError(_SHAPES)
         if value.get("event_args") == {}:  # Lua's one empty table
             value = {**value, "event_args": []}
+        for name, item in value.items():
+            if name not in cls.__struct_fields__:
+                near = nearest(str(name), cls.__struct_fields__)
+                raise ValueError(
+                    f"unknown option '{name}'" + (f" (did you mean '{near}'?)" if near else f"; {_SHAPES}")
+                )
+            if name not in ("key_data", "event_args") and not isinstance(item, str):
+                raise ValueError(f"option '{name}' must be a string")
         try:
             return msgspec.convert(value, cls)
         except msgspec.ValidationError as err:

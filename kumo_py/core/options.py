@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar, cast
 import msgspec
 from msgspec import inspect
 
-from kumo_py.core.suggest import nearest
+from kumo_py.core.suggest import any_of, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -156,6 +156,8 @@ class _Walk:
         typed: dict[object, object] = {}
         for key, item in value.items():
             inner = _joined(path, key)
+            if isinstance(type_.key_type, inspect.LiteralType) and key not in type_.key_type.values:
+                raise self._unknown(key, inner, type_.key_type.values)
             typed[self.visit(key, type_.key_type, inner)] = self.visit(item, type_.value_type, inner)
         return typed
 
@@ -167,8 +169,7 @@ class _Walk:
             if isinstance(key, str) and key in fields:
                 typed[key] = self.visit(item, fields[key].type, inner)
             elif type_.cls.__struct_config__.forbid_unknown_fields:
-                hint = _did_you_mean(key, fields) or f"; the options are {', '.join(sorted(fields))}"
-                raise OptionError(f"{self._what}: unknown option '{inner}'{hint}")
+                raise self._unknown(key, inner, fields, _deeper(str(key), fields))
         for name, field in fields.items():
             if field.required and name not in typed:
                 raise OptionError(f"{self._what}: option '{_joined(path, name)}' is required")
@@ -183,11 +184,29 @@ class _Walk:
         except ValueError as error:
             raise self._refused(error, path) from None
 
+    def _unknown(
+        self, key: object, path: str, known: Iterable[object], deeper: str | None = None
+    ) -> OptionError:
+        names = sorted(map(str, known))
+        alike = [name for name in names if name.startswith(f"{key}_") or name.endswith(f"_{key}")]
+        if deeper is not None:
+            hint = f" (did you mean '{path.removesuffix(str(key))}{deeper}'?)"
+        elif alike:
+            hint = f" (did you mean {any_of([repr(name) for name in alike])}?)"
+        else:
+            hint = _did_you_mean(key, names) or f"; the options are {', '.join(names)}"
+        return OptionError(f"{self._what}: unknown option '{path}'{hint}")
+
     def _refused(self, error: Exception, path: str) -> OptionError:
         return OptionError(f"{self._what}: option '{path}': {error}" if path else f"{self._what}: {error}")
 
     def _wrong(self, value: object, type_: inspect.Type, path: str, hint: str = "") -> OptionError:
+        if not path and isinstance(type_, inspect.StructType) and isinstance(value, list):
+            return OptionError(
+                f"{self._what}: options have names, such as {{ {type_.fields[0].encode_name} = … }}"
+            )
         subject = f"option '{path}'" if path else "the argument"
+        hint = hint or _instead(value, type_)
         return OptionError(f"{self._what}: {subject} must be {_allowed(type_)}, got {_shown(value)}{hint}")
 
 
@@ -253,7 +272,8 @@ def _choices(type_: inspect.EnumType | inspect.LiteralType) -> list[object]:
 def _allowed(type_: inspect.Type) -> str:
     match type_:
         case inspect.UnionType():
-            return " or ".join(_allowed(member) for member in type_.types)
+            members = [one for one in type_.types if not isinstance(one, inspect.NoneType)]
+            return " or ".join(map(_allowed, members))
         case inspect.EnumType() | inspect.LiteralType():
             return f"one of {', '.join(map(repr, _choices(type_)))}"
     return f"{_KINDS[type(type_)][0]} {bounds(type_)}".rstrip()
@@ -263,6 +283,35 @@ def bounds(type_: inspect.Type) -> str:
     """The least and the greatest number that a type takes: ">= 1 and <= 5"; "" if it has no bounds."""
     found = [(sign, getattr(type_, name, None)) for name, sign, _ in _BOUNDS]
     return " and ".join(f"{sign} {bound}" for sign, bound in found if bound is not None)
+
+
+def _deeper(name: str, fields: Mapping[str, inspect.Field]) -> str | None:
+    """The path to an option of that name in a table inside."""
+    for outer, field in fields.items():
+        for member in (field.type, *getattr(field.type, "types", ())):
+            if isinstance(member, inspect.StructType) and name in (
+                inner.encode_name for inner in member.fields
+            ):
+                return f"{outer}.{name}"
+    return None
+
+
+def _instead(value: object, type_: inspect.Type) -> str:
+    """How what was meant is written, where that can be told."""
+    if not isinstance(value, str):
+        return ""
+    match type_:
+        case inspect.ListType():
+            return f": write {{ {value!r} }}"
+        case inspect.IntType() if value.isascii() and value.isdigit():
+            return f": write {value}"
+        case inspect.StructType():
+            if any(value == field.encode_name for field in type_.fields):
+                return f": write {{ {value} = {{}} }}"
+            required = [field for field in type_.fields if field.required]
+            if len(required) == 1 and isinstance(required[0].type, inspect.StrType):
+                return f": write {{ {required[0].encode_name} = {value!r} }}"
+    return ""
 
 
 def _did_you_mean(name: object, candidates: Iterable[object]) -> str:

@@ -17,9 +17,9 @@ from lupa import lua54
 from kumo_py.core.duration import format_duration
 from kumo_py.core.options import OptionError, to_builtins
 from kumo_py.core.policy import Disconnect, PolicyError, Rejection
-from kumo_py.core.suggest import nearest
 from kumo_py.message.message import Message
 from kumo_py.policy.binding import bind, bind_async, problem
+from kumo_py.policy.hints import hint
 from kumo_py.policy.registry import Event, Function
 from kumo_py.policy.source import PolicySource, our_module, prelude
 from kumo_py.policy.types import (
@@ -68,9 +68,11 @@ _OF_THE_RUNTIME = (
     "_entry",
     "_handled",
     "_handler_place",
+    "_registered_at",
     "_restore",
     "_start",
     "collect",
+    "durable",
     "inspect",
     "lua",
     "new_address",
@@ -241,7 +243,10 @@ class LuaContext:
         self._start, self._continue = driver[b"start"], driver[b"continue"]
         self._entry, self._handler_place = driver[b"entry"], driver[b"handler_place"]
         self._handled, self._call_method = driver[b"events"], driver[b"call_method"]
+        self._registered_at = driver[b"registered_at"]
         self._array, self.inspect = export[b"array"], export[b"inspect"]
+        self.durable: Callable[[LuaValue], LuaValue] = lua.eval(b"function(value) return value end")
+        """The same Lua object, which may outlive the coroutine that it came from."""
         self.new_message, self.new_connection = export[b"message"], export[b"connection"]
         self.new_address, self.new_address_header = export[b"address"], export[b"address_header"]
         self.new_config, self.new_time_delta = export[b"config"], export[b"time_delta"]
@@ -262,6 +267,10 @@ class LuaContext:
         handled = self._handled()
         names = handled if type(handled) is tuple else () if handled is None else (handled,)
         self.events = frozenset(name.decode("utf-8", "replace") for name in names)
+
+    def registered_at(self, event: str) -> str:
+        """Where the policy called kumo.on for an event that is in `events`: "file:line"."""
+        return str(self._registered_at(event.encode()).decode("utf-8", "replace"))
 
     def rest(self) -> None:
         """The event is over: let go of all that belonged to it."""
@@ -475,10 +484,7 @@ class LuaContext:
         if of_kind is not None:
             has_fields = any(one.role == "field" for one in of_kind.functions)
             message = f"a {where} has no method {'or field ' if has_fields else ''}'{wanted}'"
-        near = nearest(wanted, registry.members(where))
-        if near is not None:
-            message += f"; did you mean {f'{where}.{near}' if of_kind is None else near}?"
-        return False, message.encode()
+        return False, f"{message}{hint(registry, where, wanted)}".encode()
 
     def _known_module(self, name: bytes) -> tuple[LuaValue, ...] | None:
         module = self.source.modules.get(name.decode("utf-8", "replace"))

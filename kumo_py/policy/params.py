@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from kumo_py.core.cidr import CidrSet
+from kumo_py.core.cidr import CidrSet, check_listen_address
 from kumo_py.core.key_source import KeySource
 
 
@@ -24,6 +24,9 @@ class HttpListenerParams(_Options, frozen=True):
     tls_certificate: KeySource | None = None
     tls_private_key: KeySource | None = None
     request_body_limit: int = 2 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        check_listen_address(self.listen)
 
 
 class Identity(_Options, frozen=True):

@@ -11,6 +11,7 @@ from kumo_py.policy.binding import problem
 from kumo_py.policy.constructed import LuaObject
 from kumo_py.policy.context import ContextCounts, Environment, Limits, PoolLimits
 from kumo_py.policy.event_times import EventTimes
+from kumo_py.policy.hints import misspelt_events
 from kumo_py.policy.key_sources import load_key
 from kumo_py.policy.pool import ContextPool
 from kumo_py.policy.source import PolicySource
@@ -69,6 +70,9 @@ class LuaPolicy:
         """
         pool = ContextPool(self.env, source or PolicySource(str(self.path)), self._clock)
         ctx = await pool.make()
+        for name, near in misspelt_events(self.env.registry, ctx.events):
+            place = f"{ctx.registered_at(name)}: kumo.on('{name}')"
+            self.env.host.diagnostic("warn", f"{place}: there is no such event; did you mean '{near}'?")
         old = self._pool if self.epoch else None
         self._pool, self._events = pool, ctx.events
         self.epoch += 1

@@ -6,6 +6,7 @@ ValueError whose text continues "argument `name` …": "must be a string, got ni
 
 from __future__ import annotations
 
+import re
 from datetime import date, time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 LuaValue: TypeAlias = Any
 """What lupa gives and takes: None, bool, int, float, bytes, a LuaTable, or a Python object as it is."""
 LuaTable: Any = type(lua54.LuaRuntime(encoding=None).table())
+LuaObject: Any = LuaTable.__base__
+"""Tables, functions and coroutines."""
 
 MAX_DEPTH = 100
 """How deep a Lua table may be nested; a table that contains itself ends here."""
@@ -125,10 +128,21 @@ class _Bytes:
         return value
 
 
+_match_number = re.compile(rb"\s*[-+]?\d{1,18}(\.\d{0,18})?\s*").fullmatch
+
+
+def _number_of(raw: LuaValue) -> LuaValue:
+    """Text that is a number as that number, as Lua's own functions take it; anything else as it is."""
+    if type(raw) is not bytes or (match := _match_number(raw)) is None:
+        return raw
+    return int(raw) if match[1] is None else float(raw)
+
+
 class _Integer:
     name = "integer"
 
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> int:
+        raw = _number_of(raw)
         if type(raw) is int:
             return raw
         if type(raw) is float and raw.is_integer():
@@ -143,6 +157,7 @@ class _Number:
     name = "number"
 
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> float:
+        raw = _number_of(raw)
         if type(raw) in (int, float):
             return float(raw) if type(raw) is float else int(raw)
         raise ValueError(f"must be a number, got {shown(raw)}")
@@ -490,7 +505,10 @@ class OneOf:
 
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> LuaValue:
         errors = []
-        for one in self.types:
+        types = self.types
+        if type(raw) is bytes:  # is a string first, and only then perhaps a number
+            types = tuple(sorted(types, key=lambda one: isinstance(one, _Integer | _Number)))
+        for one in types:
             try:
                 return one.from_lua(ctx, raw, what)
             except OptionError:  # the right type, with something wrong in it

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from kumo_py.core.cidr import CidrMap, CidrSet
+from kumo_py.core.cidr import CidrMap, CidrSet, check_listen_address
 from kumo_py.core.duration import Duration
 from kumo_py.core.key_source import KeySource
 
@@ -92,6 +92,10 @@ class ListenerParams(ListenerOverrides, frozen=True):
     max_connections: int = 32768
     implicit_tls: bool = False
     """Ours, not KumoMTA's: TLS from the first byte, as on port 465 (RFC 8314 §3.3)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_listen_address(self.listen)
 
     @staticmethod
     def defaults_in_force() -> dict[str, object]:

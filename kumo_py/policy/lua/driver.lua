@@ -474,6 +474,9 @@ return {
   waits = waits,
   getinfo = getinfo,
   registrars = registrars,
+  registered_at = function(name)
+    return registrars[name][1][1]
+  end,
 
   start = function(f)
     return start(nil, f, many, { n = 0 })

@@ -8,9 +8,9 @@ local py, driver, top_modules = ...
 local check, where, class = driver.check, driver.where, driver.class
 local kinds, rawtype, getmetatable, waits = driver.kinds, driver.rawtype, driver.getmetatable, driver.waits
 local isyieldable, yield = coroutine.isyieldable, coroutine.yield
-local error, select, setmetatable, tostring = error, select, setmetatable, tostring
+local error, select, setmetatable, tostring, tonumber = error, select, setmetatable, tostring, tonumber
 local next, rawget, rawset, concat, match = next, rawget, rawset, table.concat, string.match
-local pairs, load, collectgarbage = pairs, load, collectgarbage
+local pairs, load, collectgarbage, string = pairs, load, collectgarbage, string
 local ipairs, math_type, floor = ipairs, math.type, math.floor
 
 local export = {}
@@ -232,6 +232,9 @@ function Address:__index(key)
     self.user, self.domain = user, domain
     return rawget(self, key)
   end
+  if string[key] then
+    error(where() .. 'an address is no string: its text is address.email, as in address.email:' .. key .. '()', 0)
+  end
   error(where() .. "an address has user, domain and email, not '" .. tostring(key) .. "'", 0)
 end
 
@@ -394,7 +397,8 @@ local modes = { If421 = true, FollowWith421 = true, ForceDisconnect = true }
 
 local function rejection(name, code, text, mode)
   local kind = rawtype(text)
-  if math_type(code) ~= 'integer' or code < 200 or code > 599 then
+  local number = tonumber(code)
+  if math_type(number) ~= 'integer' or number < 200 or number > 599 then
     error(where() .. name .. ': the code must be an integer from 200 to 599, got ' .. tostring(code), 0)
   end
   if kind ~= 'string' and kind ~= 'number' then
@@ -406,7 +410,7 @@ local function rejection(name, code, text, mode)
       0
     )
   end
-  error(setmetatable({ code = code, text = tostring(text), mode = mode }, driver.Rejection), 0)
+  error(setmetatable({ code = number, text = tostring(text), mode = mode }, driver.Rejection), 0)
 end
 
 -- What is declared without a Python function ------------------------------------------------------------------

@@ -172,7 +172,7 @@ def test_a_float_without_a_fraction_is_an_integer(value: float) -> None:
         ({"names": {"a": 1}}, "option 'names' must be a list, got a table"),
         ({"meta": ["a"]}, "option 'meta' must be a table, got a list"),
         ({"meta": {1: "a"}}, "option 'meta.1' must be a string, got integer 1"),
-        ({"from": 1}, "option 'from' must be a string or nil, got integer 1"),
+        ({"from": 1}, "option 'from' must be a string, got integer 1"),
         (
             {"colour": "red"},
             "option 'colour' must be one of 'Red', 'DarkBlue', got string 'red' (did you mean 'Red'?)",
@@ -197,7 +197,7 @@ def test_a_float_without_a_fraction_is_an_integer(value: float) -> None:
         ),
         ({"names": [0], "ratio": 1}, "option 'names[1]' must be a string, got integer 0"),
         ("x", "the argument must be a table, got string 'x'"),
-        (["x"], "the argument must be a table, got a list"),
+        (["x"], "options have names, such as { connection_limit = … }"),
         ({"ratio": "y" * 99}, f"option 'ratio' must be a number, got string '{'y' * 57}...'"),
     ],
 )

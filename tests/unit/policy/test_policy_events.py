@@ -157,7 +157,7 @@ async def test_a_rejection_arrives_whole(
 @pytest.mark.parametrize(
     ("call", "problem"),
     [
-        ("kumo.reject('550', 'x')", "kumo.reject: the code must be an integer from 200 to 599, got 550"),
+        ("kumo.reject('no', 'x')", "kumo.reject: the code must be an integer from 200 to 599, got no"),
         ("kumo.reject(99, 'x')", "kumo.reject: the code must be an integer from 200 to 599, got 99"),
         ("kumo.reject(550)", "kumo.reject: the message must be a string, got nil"),
         ("kumo.disconnect(550, 'x', 'Never')", "or 'ForceDisconnect', got Never"),
