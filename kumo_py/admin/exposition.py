@@ -63,16 +63,24 @@ async def stream_text(families: Iterable[Family], prefix: str = "") -> AsyncGene
 
 
 def _lines(name: str, names: tuple[str, ...], values: tuple[str, ...], value: float | Histogram) -> str:
-    labels = ",".join([f'{names[i]}="{text.translate(_ESCAPES)}"' for i, text in enumerate(values)])
-    braced = f"{{{labels}}}" if labels else ""
+    if not names:
+        labels = braced = ""
+    else:
+        labels = ",".join([f'{names[i]}="{_escaped(text)}"' for i, text in enumerate(values)])
+        braced = f"{{{labels}}}"
     if type(value) is not Histogram:
         return f"{name}{braced} {value}\n"
-    before = f"{name}_bucket{{{labels}{',' if labels else ''}le="
-    totals = list(accumulate(value.counts))
-    lines = [f'{before}"{bound:g}"}} {total}\n' for bound, total in zip(value.bounds, totals, strict=False)]
-    lines.append(f'{before}"+Inf"}} {totals[-1]}\n')
-    lines.append(f"{name}_sum{braced} {value.sum}\n{name}_count{braced} {totals[-1]}\n")
+    before = f"{name}_bucket{{{labels},le=" if labels else f"{name}_bucket{{le="
+    *totals, count = accumulate(value.counts)
+    lines = [f'{before}"{bound:g}"}} {total}\n' for bound, total in zip(value.bounds, totals, strict=True)]
+    lines.append(f'{before}"+Inf"}} {count}\n{name}_sum{braced} {value.sum}\n{name}_count{braced} {count}\n')
     return "".join(lines)
+
+
+def _escaped(text: str) -> str:
+    if '"' in text or "\\" in text or "\n" in text:
+        return text.translate(_ESCAPES)
+    return text
 
 
 async def stream_json(families: Iterable[Family]) -> AsyncGenerator[bytes, None]:
@@ -129,17 +137,20 @@ def _json_value(family: Family) -> Iterator[bytes]:
 def _plain(value: float | Histogram) -> object:
     if type(value) is not Histogram:
         return value
-    totals = list(accumulate(value.counts))
-    count = totals[-1]
+    *totals, count = accumulate(value.counts)
     return {
         "count": count,
         "sum": value.sum,
         "avg": value.sum / count if count else 0.0,
-        "bucket": [list(pair) for pair in zip(value.bounds, totals, strict=False)],
+        "bucket": list(zip(value.bounds, totals, strict=True)),
     }
 
 
-def _slices(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+def _slices(samples: Iterable[Sample]) -> Iterator[Sequence[Sample]]:
+    if isinstance(samples, list | tuple) and len(samples) <= _SLICE:
+        if samples:
+            yield samples
+        return
     remaining = iter(samples)
     while some := list(islice(remaining, _SLICE)):
         yield some

@@ -131,10 +131,10 @@ class HttpListener:
                 with accepted, suppress(OSError):
                     accepted.send(_TOO_MANY)
                 continue
+            self._strangers += not trusted
             nursery.start_soon(self._run, accepted, api, trusted)
 
     async def _run(self, accepted: socket.socket, api: Api, trusted: bool) -> None:
-        self._strangers += not trusted
         try:
             try:
                 transport = SocketTransport(accepted)

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
-from real_node import relay_policy
+from real_node import RealNode, relay_policy
 
 from kumo_py.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from real_node import Preloaded, RealNode
+    from real_node import Preloaded
 
 pytestmark = pytest.mark.time_limit(60)
 
-Run = "Callable[..., Result]"
 HTTP = """
 kumo.on('pre_init', function() kumo.start_http_listener { listen = '127.0.0.1:0' } end)
 """
@@ -30,8 +29,6 @@ kumo.on('pre_init', function() kumo.start_http_listener { listen = '127.0.0.1:0'
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Iterator[RealNode]:
-    from real_node import RealNode
-
     directory = tmp_path_factory.mktemp("node")
     node = RealNode(relay_policy(directory, "127.0.0.1:9", more=HTTP), directory, preloaded=preloaded)
     node.wait_ready()
