@@ -171,6 +171,7 @@ function Problems:report(what)
     for _, text in ipairs(self.texts) do
       print('ERROR: ' .. text)
     end
+    io.stdout:flush() -- a node that only tries an edit goes on, and its buffer with it
   end
 end
 

@@ -190,11 +190,13 @@ local function load(files)
     names[name] = name
   end
   data.names = kumo.domain_map.new(names)
-  data.has_rates = false -- for destinations
-  local function look_for_rate(block)
+  data.has_rates, data.has_routing_domains = false, false -- most files have none: then messages need no look at blocks
+  local function look_at(block)
     data.has_rates = data.has_rates or block.overall_max_message_rate ~= nil
+    data.has_routing_domains = data.has_routing_domains or block.routing_domain ~= nil
   end
-  each_block(data.queues, look_for_rate)
+  each_block(data.tenants, look_at)
+  each_block(data.queues, look_at)
   return data
 end
 
@@ -284,7 +286,7 @@ local function apply(msg, data)
     end
     msg:set_meta('tenant', tenant)
   end
-  local recipient = msg:recipient_list()[1]
+  local recipient = data.has_routing_domains and msg:recipient_list()[1]
   if recipient then
     local routing_domain =
       resolve_routing_domain(data, recipient.domain:lower(), msg:get_meta 'tenant', msg:get_meta 'campaign')
@@ -320,6 +322,9 @@ local function throttle_destination(msg, data, tenant, campaign)
 end
 
 local function throttle(msg, data)
+  if not data.has_rates then
+    return
+  end
   local tenant, campaign = msg:get_meta 'tenant', msg:get_meta 'campaign'
   local block = tenant and data.tenants[tenant]
   if is_throttled(msg, block, 'tenant', tenant) then
@@ -329,7 +334,7 @@ local function throttle(msg, data)
   if is_throttled(msg, block, 'tenant-campaign', string.format('%s-%s', tenant, campaign)) then
     return
   end
-  if data.has_rates and not is_throttled(msg, data.queues.default, 'queue', 'default') then
+  if not is_throttled(msg, data.queues.default, 'queue', 'default') then
     throttle_destination(msg, data, tenant, campaign)
   end
 end
