@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -17,6 +17,9 @@ from kumo_py.core.duration import Duration
 from kumo_py.core.key_source import KeySource
 from kumo_py.core.tls_options import check_rustls_suites, parse_openssl_options
 from kumo_py.limits.spec import LimitSpec, ThrottleSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 RefreshStrategy = Literal["Ttl", "Epoch"]
 MemoryReduction = Literal["ShrinkDataAndMeta", "ShrinkData", "NoShrink"]
@@ -260,25 +263,20 @@ UNSPECIFIED_SOURCE = EgressSource(name=UNSPECIFIED)
 UNSPECIFIED_POOL = EgressPool(name=UNSPECIFIED, entries=[PoolEntry(name=UNSPECIFIED)])
 
 
-NOT_YET = frozenset(
-    (
-        "timerwheel_tick_interval",
-        "low_memory_reduction_policy",
-        "no_memory_reduction_policy",
-        "system_shutdown_timeout",
-        "dispatcher_progress_watchdog_timeout",
-        "readyq_pool_name",
-        "aggressive_connection_opening",
-    )
-)
-"""Options that are accepted, so that a policy loads, and that have no effect in this version."""
+NO_MEANING: Mapping[str, str] = {
+    "strategy": "all delayed messages of a node lie in one timer wheel",
+    "timerwheel_tick_interval": "delayed messages are never more than a twentieth of a second late",
+    "dispatcher_wakeup_strategy": "idle sessions are woken as far as those at work cannot keep up",
+    "maintainer_wakeup_strategy": "connections are opened when a message asks for one, without a maintainer",
+    "readyq_pool_name": "a node has one event loop and no thread pools",
+}
+"""Options of KumoMTA that are accepted, so that a policy loads, and that there is nothing for in this program: why."""
 
 
-def without_effect(options: Options) -> list[str]:
-    """The options that a policy set and that this version does not heed: for a warning."""
-    fresh = {
-        item.name: item.default if item.default_factory is msgspec.NODEFAULT else item.default_factory()
+def without_meaning(options: Options) -> list[str]:
+    """The options that a policy set and that have no meaning here: to be said once."""
+    return [
+        item.name
         for item in msgspec.structs.fields(options)
-        if item.name in NOT_YET
-    }
-    return [name for name, default in fresh.items() if getattr(options, name) != default]
+        if item.name in NO_MEANING and getattr(options, item.name) != item.default
+    ]

@@ -11,7 +11,6 @@ A batch has one outcome. A message taken from the ready queue is the dispatcher'
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 import structlog
@@ -59,7 +58,7 @@ class _Session:
         """The messages in hand."""
         self._tried = 0
         self._connection: PolicyObject | None = None
-        self._session_id = str(uuid.uuid4())
+        self._session_id = ready.running.session_id
         self._context = self._log_context(Peer(f"Lua via {self._protocol.constructor}", "0.0.0.0"))
 
     def _log_context(self, peer: Peer | None) -> LogContext:

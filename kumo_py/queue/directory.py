@@ -95,9 +95,7 @@ class QueueDirectory:
             return QueueConfig()
         if config.protocol.xfer is not None:
             raise PolicyError(f"queue {name}: this version of kumo-py does not deliver by xfer yet")
-        self._placement.warn_of_no_effect(config)
-        if config.protocol.smtp is not None:
-            self._placement.warn_of_no_effect(config.protocol.smtp)
+        self._placement.note_meaningless(config)
         return config
 
     async def _refresh(self, queue: ScheduledQueue) -> None:

@@ -1,7 +1,8 @@
 """Delivery into maildirs: `protocol = { maildir_path = '/var/mail/{{ domain_part }}/{{ local_part }}' }`.
 
 A message is written to `tmp`, synced and renamed to `new` (the maildir rules of qmail's maildir(5)), in a
-worker thread. It goes there straight from its scheduled queue: there is no site, so no ready queue.
+worker thread. It goes there straight from its scheduled queue: there is no site, so no ready queue. Whoever injects
+a message waits for that; what becomes due does not keep others waiting, but has its turn with one of a few tasks.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import socket
 import time
 import uuid
+from collections import deque
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,13 +32,34 @@ if TYPE_CHECKING:
     from kumo_py.queue.scheduled import ScheduledQueue
 
 
+_TASKS = 4
+"""How many messages that nobody waits for are delivered at a time."""
+
+
 class MaildirDelivery:
     """Delivers the messages of queues whose protocol is a maildir."""
 
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
+        self._waiting: deque[tuple[Message, ScheduledQueue, Context]] = deque()
+        self._tasks = 0
         self._templates = minijinja.Environment(undefined_behavior="strict")
         self._serial = count()
+
+    def soon(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
+        """Take over a message that is due and that nobody waits for: others are not to wait for it either."""
+        self._queues.in_hand[msg] = None
+        self._waiting.append((msg, queue, context))
+        if self._tasks < _TASKS:
+            self._tasks += 1
+            self._queues.spawn(self._insert_waiting)
+
+    async def _insert_waiting(self) -> None:
+        try:
+            while self._waiting:
+                await self._queues.insert_now_or_wait(*self._waiting.popleft())
+        finally:
+            self._tasks -= 1
 
     async def deliver(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
         """One copy for each recipient; those that fail are tried again, alone."""
@@ -106,15 +129,11 @@ def store(
 ) -> str:
     """Write one message; the file's name in `new`. Blocks; raises OSError."""
     for sub in ("tmp", "new", "cur"):
-        folder = maildir / sub
-        if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            if dir_mode is not None:
-                folder.chmod(dir_mode)
-                maildir.chmod(dir_mode)
+        _make(maildir / sub, dir_mode)
     host = socket.gethostname().replace("/", "\\057").replace(":", "\\072")
     now = time.time()
-    name = f"{int(now)}.M{int(now % 1 * 1e6)}P{os.getpid()}Q{serial}.{host}"
+    # The size is for quotas (Maildir++).
+    name = f"{int(now)}.M{int(now % 1 * 1e6)}P{os.getpid()}Q{serial}.{host},S={len(data)}"
     temporary, final = maildir / "tmp" / name, maildir / "new" / name
     try:
         with temporary.open("xb") as file:
@@ -133,3 +152,18 @@ def store(
     finally:
         os.close(folder_fd)
     return name
+
+
+def _make(folder: Path, mode: int | None) -> None:
+    """Make a folder and those above it; the mode is for what did not exist, whatever the umask. Raises OSError."""
+    if folder.is_dir():
+        return
+    _make(folder.parent, mode)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    else:
+        if mode is not None:
+            folder.chmod(mode)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from kumo_py.limits.turns import Turns
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -35,6 +37,8 @@ class PathLimits:
     def __init__(self, rates: SharedThrottles, leases: LeaseStore, spawn: Callable[..., None]) -> None:
         self.rates = rates
         self.leases = leases
+        self.turns = Turns()
+        """Of dispatchers that wait for a message rate, by its key."""
         self._spawn = spawn
         self._asked: dict[str, _Answer] = {}
         """What shared rates answered to ready queues that cannot wait, by the queues' names."""

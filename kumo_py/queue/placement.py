@@ -12,7 +12,7 @@ import trio
 
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.dns import DnsError, mx_list_site_name
-from kumo_py.queue.config import EgressPath, NamedHost, without_effect
+from kumo_py.queue.config import NO_MEANING, EgressPath, NamedHost, without_meaning
 from kumo_py.queue.context import InsertReason
 from kumo_py.queue.egress import EgressDirectory
 from kumo_py.queue.ready import ReadyQueue
@@ -51,7 +51,7 @@ class Placement:
         self._queues = queues
         self.egress = EgressDirectory(queues.policy, trio.current_time)
         self.ready: dict[str, ReadyQueue] = {}
-        self._warned: set[str] = set()
+        self._noted: set[str] = set()
         self._refreshing: set[str] = set()
         """Ready queues whose path the policy is being asked for."""
 
@@ -129,7 +129,6 @@ class Placement:
         if ready is None:
             epoch = self._queues.directory.epoch
             egress_source = await self.egress.source(source)
-            self.warn_of_no_effect(egress_source)
             path = await self._ask_path(route, source, site_name)
             ready = self.ready.setdefault(
                 name,
@@ -159,7 +158,7 @@ class Placement:
         )
         if path is None:
             return EgressPath()
-        self.warn_of_no_effect(path)
+        self.note_meaningless(path)
         return path
 
     async def refresh_path(self, ready: ReadyQueue) -> None:
@@ -192,9 +191,9 @@ class Placement:
         for msg in ready.take_excess():
             await self._queues.sweep.reinsert(msg, InsertReason.MAX_READY_REDUCED)
 
-    def warn_of_no_effect(self, options: Options) -> None:
-        """Say once of each option that this version does not heed it."""
-        for name in without_effect(options):
-            if name not in self._warned:
-                self._warned.add(name)
-                log.warning(f"the policy sets '{name}', which this version of kumo-py does not heed yet")
+    def note_meaningless(self, options: Options) -> None:
+        """Say once of each option that there is nothing for it to do here."""
+        for name in without_meaning(options):
+            if name not in self._noted:
+                self._noted.add(name)
+                log.info(f"the policy sets '{name}', which has no effect: {NO_MEANING[name]}")

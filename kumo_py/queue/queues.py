@@ -278,6 +278,13 @@ class Queues:
 
     async def insert_or_wait(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
         """`insert` for a message that has no injector to be told: whatever fails, it waits and is tried again."""
+        if queue.config.protocol.maildir_path is not None and self.running and msg.due <= self.wall():
+            self.maildir.soon(msg, queue, context)
+        else:
+            await self.insert_now_or_wait(msg, queue, context)
+
+    async def insert_now_or_wait(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
+        """The same, and delivery to a maildir is over when it returns."""
         try:
             await self.insert(msg, queue, context)
         except Exception as err:

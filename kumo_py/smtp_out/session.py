@@ -10,7 +10,6 @@ put back untried.
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 import trio
@@ -69,8 +68,9 @@ class Session:
         "_establishment",
         "_queues",
         "_ready",
+        "_running",
         "_scope",
-        "_session_id",
+        "_seen",
         "_work",
     )
 
@@ -80,15 +80,23 @@ class Session:
         self._ready = ready
         self._work = Work(ready)
         self._establishment = Establishment(delivery.queues, ready, delivery.tls, ehlo_domain)
-        self._session_id = str(uuid.uuid4())
+        self._running = ready.running
+        self._seen = 0.0
+        """The connection's deadline at the last look."""
         self._connection: Connection | None = None
         self._context = LogContext()
         self._scope = trio.CancelScope()
 
     def check_deadline(self, now: float) -> None:
         """Cancel the wait that is under way if it has lasted too long."""
-        if self._connection is not None and self._connection.deadline < now:
+        if self._connection is None:
+            return
+        deadline = self._connection.deadline
+        if deadline < now:
             self._scope.cancel()
+        if deadline != self._seen:
+            self._seen = deadline
+            self._running.steps += 1
 
     # -- hosts -------------------------------------------------------------------------------------
     async def run(self) -> None:
@@ -102,6 +110,9 @@ class Session:
         self._context = self._log_context()
         if not ready.stopping:
             work.take()
+            # It may have been quicker to start than whoever takes the messages; as in KumoMTA it waits for more then.
+            if work.in_hand is None and ready.path.aggressive_connection_opening and await ready.wait():
+                work.take()
         failures: list[ConnectionFailed] = []
         try:
             while plan and work.in_hand is not None:
@@ -192,7 +203,7 @@ class Session:
             egress_source=ready.source.name,
             delivery_protocol="ESMTP",
             provider_name=ready.path.provider_name,
-            session_id=self._session_id,
+            session_id=self._running.session_id,
         )
         if host is not None and connection is not None:
             context.peer = Peer(host.name, shown(host), host.is_secure)
