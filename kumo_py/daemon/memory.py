@@ -2,6 +2,8 @@
 
 Without limits of the policy's, the hard limit is the least of the control group's, `RLIMIT_RSS` and the machine's
 memory; the soft limit is three quarters of it, the low threshold 80 % of that. What counts is the resident set.
+Above the low threshold, messages leave memory on their way to a ready queue, and above the soft limit those that are
+there (`queue/memory.py`).
 """
 
 from __future__ import annotations
@@ -14,8 +16,10 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from kumo_py.queue.memory import MemoryState
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 log = structlog.get_logger("kumo_py.memory")
 
@@ -38,6 +42,9 @@ class Memory:
         """Of a second ago at most, while `watch` runs."""
         self.over_soft_limit = False
         """Whether mail is refused just now."""
+        self.state = MemoryState.OK
+        self.on_shortage: Callable[[], None] = lambda: None
+        """Called when the soft limit is crossed upwards."""
         self.over_limit_count = 0
         self.low_count = 0
         """How often these limits were crossed upwards."""
@@ -66,15 +73,20 @@ class Memory:
             limit, low, used = self.soft_limit, self.low_threshold, _resident()
             self.usage = used
             is_low = low is not None and used > low
+            self.state = MemoryState.LOW if is_low else MemoryState.OK
             self.low_count += is_low and not was_low
             was_low = is_low
             over = limit is not None and used > limit
+            if over:
+                self.state = MemoryState.NONE
             if over != self.over_soft_limit:
                 self.over_soft_limit = over
                 self.over_limit_count += over
                 what = "above" if over else "below"
                 consequence = "mail is refused until it falls" if over else "mail is taken again"
                 log.warning(f"memory in use ({used >> 20} MiB) is {what} the soft limit: {consequence}")
+                if over:
+                    self.on_shortage()
             await trio.sleep(_INTERVAL)
 
 

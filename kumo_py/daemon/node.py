@@ -220,10 +220,14 @@ class Node:
         )
         if self._redis is not None:
             self._share_leases(self._redis, self.queues)
+        self.queues.memory_state = lambda: self.memory.state
+        self.memory.on_shortage = self.queues.memory.shrink_all
         egress = self.queues.placement.egress
         self.capacities.adopt_cache(egress.pools)
         self.capacities.adopt_cache(egress.sources)
         delivery = SmtpDelivery(self.queues, self._hostname)
+        for cache in delivery.tls.caches:
+            self.capacities.adopt_cache(cache)
         self.queues.dispatchers["smtp_client"] = delivery.run
         self.queues.dispatchers["lua"] = LuaDelivery(self.queues).run
         DeferredInjection(self.queues)
