@@ -163,11 +163,19 @@ class Node:
 
         Raises PolicyError or Rejection.
         """
+        await self.load_to_ask()
+        await self.policy.ask("validate_config")
+        return self._valid
+
+    async def load_to_ask(self) -> None:
+        """Load the policy and run its start-up events without effect, so that its other events can be asked.
+
+        Raises PolicyError or Rejection.
+        """
         self._validating = True
         await self._load_policy()
-        for event in ("pre_init", "init", "validate_config"):
+        for event in ("pre_init", "init"):
             await self.policy.ask(event)
-        return self._valid
 
     async def run_script(self, *args: str) -> bool:
         """Load the policy and run its `main` event. Raises PolicyError or Rejection."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
@@ -52,6 +52,11 @@ class ClientTls:
         """Ready queues whose hosts offer TLS that does not work."""
         self.dane: Counter[DaneResult] = Counter()
         """KumoMTA's metric `dane_result_count`."""
+
+    @property
+    def caches(self) -> tuple[LruTtl[Any, Any], ...]:
+        """All that it remembers."""
+        return self.contexts.kept, self.contexts.keys, self.broken
 
 
 class Establishment:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trustme
 from queue_harness import BODY
 from smtp_out_harness import Server, egress, routed_to, start_delivery
+from smtp_out_tls_harness import (
+    MAIL,
+    NAME,
+    TRANSACTION,
+    context_for,
+    offering,
+    plain,
+    start,
+    trusted_by_the_system,
+)
 
 from kumo_py.core.duration import Duration
 from kumo_py.queue.config import NamedHost
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from smtp_out_harness import DeliveryNode, Peer, Script
+    from smtp_out_harness import Peer
     from trio.testing import MockClock
 
-NAME = "mx.b.test"
-MAIL = "MAIL FROM:<from@a.test>"
-RCPT = "RCPT TO:<to@b.test>"
-TRANSACTION = [MAIL, RCPT, "DATA", "."]
 MODES = ["Opportunistic", "OpportunisticInsecure", "Required", "RequiredInsecure", "Disabled"]
 
 
@@ -33,50 +40,9 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture(autouse=True)
-def _trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system trusts this authority and no other."""
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-
-
-def context_for(authority: trustme.CA, name: str = NAME) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
-    return context
-
-
-def offering(context: ssl.SSLContext, *after: str) -> Script:
-    """Takes STARTTLS if asked to, and mail either way."""
-
-    async def script(peer: Peer) -> None:
-        await peer.greet("STARTTLS", "PIPELINING", "8BITMIME")
-        if await peer.line() == "STARTTLS":
-            await peer.send("220 go")
-            await peer.start_tls(context)
-            await peer.line()
-            await peer.ehlo(*(after or ("PIPELINING", "8BITMIME")))
-        else:
-            peer._buffer = f"{peer.commands.pop()}\r\n".encode() + peer._buffer
-        try:
-            await peer.converse()
-        finally:
-            with trio.CancelScope(shield=True), trio.move_on_after(1):
-                await peer.stream.aclose()
-
-    return script
-
-
-async def plain(peer: Peer) -> None:
-    await peer.greet("PIPELINING")
-    await peer.converse()
-
-
-async def start(
-    clock: MockClock, nursery: trio.Nursery, server: Server, mode: str = "Required", **options: Any
-) -> DeliveryNode:
-    host = NamedHost(name=NAME, addr=f"127.0.0.1:{server.port}")
-    path = egress(enable_tls=mode, starttls_timeout=Duration(3), **options)
-    return await start_delivery(clock, nursery, server, queue=routed_to(host), path=path)
+def _trusted(authority: trustme.CA, tmp_path: Path) -> Iterator[None]:
+    with trusted_by_the_system(authority, tmp_path):
+        yield
 
 
 # -- the five modes --------------------------------------------------------------------------------------
@@ -94,7 +60,7 @@ async def test_modes(
             server = Server(offering(context_for(trustme.CA())))
         case _:
             server = Server(plain)
-    node = await start(mock_clock, nursery, server, mode)
+    node = await start(mock_clock, nursery, server, mode=mode)
     msg = await node.send()
     await node.done(1)
     (record,) = node.log.records
@@ -185,7 +151,7 @@ async def test_replies_in_the_same_segment_as_220(
         await peer.line()
 
     server = Server(script)
-    node = await start(mock_clock, nursery, server, mode)
+    node = await start(mock_clock, nursery, server, mode=mode)
     msg = await node.send()
     await node.done(1)
     (record,) = node.log.records
@@ -243,7 +209,7 @@ async def test_a_handshake_that_fails_leaves_the_message(
             await peer.send(rest)
             await peer.stream.receive_some()
 
-    node = await start(mock_clock, nursery, Server(script), mode)
+    node = await start(mock_clock, nursery, Server(script), mode=mode)
     msg = await node.send()
     await node.done(1)
     (record,) = node.log.records

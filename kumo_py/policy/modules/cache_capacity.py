@@ -22,9 +22,6 @@ NOT_HERE = frozenset(
         "dns_resolver_ipv4",
         "dns_resolver_ipv6",
         "http_server_auth",
-        "rustls_client_config",
-        "smtp_dispatcher_broken_tls",
-        "smtp_dispatcher_client_certificate",
     )
 )
 """Caches of KumoMTA that have no counterpart."""

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from policy_host import MakePolicy, RecordingHost
 
 NODES_OWN = {"dns_resolver_mx", "dns_resolver_ip", "mta_sts_policy"}
-OF_THE_QUEUES = {"egress_source_pools", "egress_source_sources", "smtp_server_tls_config"}
+OF_THE_QUEUES = {
+    "egress_source_pools",
+    "egress_source_sources",
+    "rustls_client_config",
+    "smtp_dispatcher_broken_tls",
+    "smtp_dispatcher_client_certificate",
+    "smtp_server_tls_config",
+}
 OF_THE_POLICY = {"dkim_signer_cache", "dkim_key_cache", "mod_filesystem_glob_cache"}
 
 
@@ -79,8 +86,8 @@ async def test_a_memoized_function(policy: MakePolicy) -> None:
 async def test_a_cache_that_is_not_here_is_said_to_have_no_effect(
     policy: MakePolicy, host: RecordingHost
 ) -> None:
-    await run(policy, "kumo.set_lruttl_cache_capacity('rustls_client_config', 3)")
-    assert host.named("warn") == ["kumo-py has no cache 'rustls_client_config': its capacity has no effect"]
+    await run(policy, "kumo.set_lruttl_cache_capacity('http_server_auth', 3)")
+    assert host.named("warn") == ["kumo-py has no cache 'http_server_auth': its capacity has no effect"]
     for name in OF_THE_POLICY:
         await run(policy, f"kumo.set_lruttl_cache_capacity('{name}', 3)")
     assert len(host.named("warn")) == 1

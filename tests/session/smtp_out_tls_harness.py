@@ -1,0 +1,105 @@
+"""Servers that offer STARTTLS, with certificates of an authority that the test trusts, or of others."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from smtp_out_harness import Closed, Server, egress, routed_to, start_delivery
+
+from kumo_py.core.duration import Duration
+from kumo_py.queue.config import NamedHost
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import trustme
+    from smtp_out_harness import DeliveryNode, Peer, Replies, Script
+    from trio.testing import MockClock
+
+NAME = "mx.b.test"
+MAIL = "MAIL FROM:<from@a.test>"
+RCPT = "RCPT TO:<to@b.test>"
+TRANSACTION = [MAIL, RCPT, "DATA", "."]
+EXTENSIONS = ("PIPELINING", "8BITMIME")
+
+
+@contextmanager
+def trusted_by_the_system(authority: trustme.CA, path: Path) -> Iterator[None]:
+    """This authority and no other."""
+    authority.cert_pem.write_to_path(path / "ca.pem")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(path / "ca.pem"))
+        yield
+
+
+def context_for(authority: trustme.CA, name: str = NAME) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+def offering(context: ssl.SSLContext, *after: str, replies: Replies | None = None) -> Script:
+    """Takes STARTTLS if asked to, and mail either way."""
+
+    async def script(peer: Peer) -> None:
+        await peer.greet("STARTTLS", *EXTENSIONS)
+        if await peer.line() == "STARTTLS":
+            await peer.send("220 go")
+            try:
+                await peer.start_tls(context)
+            except trio.BrokenResourceError:
+                raise Closed from None
+            await peer.line()
+            await peer.ehlo(*(after or EXTENSIONS))
+        else:
+            peer._buffer = f"{peer.commands.pop()}\r\n".encode() + peer._buffer
+        try:
+            await peer.converse(replies)
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(1):
+                await peer.stream.aclose()
+
+    return script
+
+
+async def plain(peer: Peer) -> None:
+    """Does not offer STARTTLS."""
+    await peer.greet("PIPELINING")
+    await peer.converse()
+
+
+async def broken(peer: Peer) -> None:
+    """Offers TLS, and refuses the handshake in the clear; then it goes on with SMTP."""
+    await peer.greet("STARTTLS", *EXTENSIONS)
+    if await peer.line() != "STARTTLS":
+        peer._buffer = f"{peer.commands.pop()}\r\n".encode() + peer._buffer
+        await peer.converse()
+    await peer.send("220 go")
+    await peer.stream.receive_some()  # ClientHello
+    await peer.send("454 4.7.0 TLS not available")
+    while not (await _text_line(peer)).startswith("EHLO"):
+        pass
+    await peer.ehlo(*EXTENSIONS)
+    await peer.converse()
+
+
+async def _text_line(peer: Peer) -> str:
+    """The next command; what is left of TLS in front of it is passed over."""
+    while b"EHLO" not in peer._buffer:
+        await peer._receive()
+    peer._buffer = peer._buffer[peer._buffer.index(b"EHLO") :]
+    return await peer.line()
+
+
+async def start(
+    clock: MockClock, nursery: trio.Nursery, *servers: Server, mode: str = "Required", **options: Any
+) -> DeliveryNode:
+    """A node that sends to these servers, all named NAME."""
+    hosts = [NamedHost(name=NAME, addr=f"127.0.0.1:{server.port}") for server in servers]
+    path = egress(**{"enable_tls": mode, "starttls_timeout": Duration(3), **options})
+    return await start_delivery(clock, nursery, *servers, queue=routed_to(*hosts), path=path)
