@@ -49,18 +49,11 @@ class HttpListener:
         """There while `serve` runs."""
 
     def bind(self) -> None:
-        """Bind and listen. Raises ValueError for what is no address and OSError when it can't be had."""
-        listen = self.params.listen
+        """Bind and listen. Raises OSError when the address can't be had."""
+        listen = self.params.listen  # checked with the other options
         host, port = split_host_port(listen)
         flags = socket.AI_PASSIVE | socket.AI_NUMERICHOST
-        try:
-            if port is None:
-                raise socket.gaierror
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-        except socket.gaierror:
-            raise ValueError(
-                f"listen: '{listen}' is not an address and port: write 'ip:port', such as '127.0.0.1:8000'"
-            ) from None
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
         family, kind, protocol, _, address = found[0]
         listening = socket.socket(family, kind, protocol)
         try:

@@ -323,8 +323,8 @@ async def test_https(tmp_path: Path) -> None:
     ("options", "error"),
     [
         ("listen = '@TAKEN@'", "cannot listen on @TAKEN@: Address already in use"),
-        ("listen = '127.0.0.1'", "is not an address and port: write 'ip:port'"),
-        ("listen = 'localhost:8000'", "is not an address and port: write 'ip:port'"),
+        ("listen = '127.0.0.1'", "'127.0.0.1' has no port: write 'ip:port'"),
+        ("listen = 'localhost:8000'", "is not an address: write 'ip:port'"),
         (
             "use_tls = true, tls_certificate = '/nowhere', tls_private_key = '/nowhere'",
             "No such file or directory",
