@@ -1,6 +1,9 @@
 """Between Lua and an implementation: arguments in, result or error out.
 
 What is bound answers (True, result) or (False, message as bytes), and raises nothing but Cancelled.
+
+What lupa hands to a function that a coroutine calls must not outlive the coroutine: letting go of it later crashes the
+process, and an exception may hold it for long. So the first thing is to take a durable one (LuaContext.durable).
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from kumo_py.core.options import OptionError, to_builtins
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.message.message import NotLoaded
 from kumo_py.policy.configured import Configured
-from kumo_py.policy.types import LuaValue, Values
+from kumo_py.policy.types import LuaObject, LuaValue, Values
 from kumo_py.spool.errors import SpoolError
 
 if TYPE_CHECKING:
@@ -34,12 +37,16 @@ def bind(ctx: LuaContext, function: Function) -> Callable[..., Answer]:
         call = _configuring(ctx, function, call)
     done = _answer(ctx, function)
     arguments = _Arguments(ctx, function)
+    durable = ctx.durable
 
     # A loop over the arguments would double the cost of a call, so the usual numbers of them go without.
     match arguments.readers if arguments.rest is None else ():
         case [one]:
 
             def bound_1(a: LuaValue = None, *rest: LuaValue) -> Answer:
+                del rest
+                if isinstance(a, LuaObject):
+                    a = durable(a)
                 try:
                     return done(call(ctx, one(ctx, a, label)))
                 except Exception as err:
@@ -49,6 +56,11 @@ def bind(ctx: LuaContext, function: Function) -> Callable[..., Answer]:
         case [one, two]:
 
             def bound_2(a: LuaValue = None, b: LuaValue = None, *rest: LuaValue) -> Answer:
+                del rest
+                if isinstance(a, LuaObject):
+                    a = durable(a)
+                if isinstance(b, LuaObject):
+                    b = durable(b)
                 try:
                     return done(call(ctx, one(ctx, a, label), two(ctx, b, label)))
                 except Exception as err:
@@ -60,6 +72,13 @@ def bind(ctx: LuaContext, function: Function) -> Callable[..., Answer]:
             def bound_3(
                 a: LuaValue = None, b: LuaValue = None, c: LuaValue = None, *rest: LuaValue
             ) -> Answer:
+                del rest
+                if isinstance(a, LuaObject):
+                    a = durable(a)
+                if isinstance(b, LuaObject):
+                    b = durable(b)
+                if isinstance(c, LuaObject):
+                    c = durable(c)
                 try:
                     return done(call(ctx, one(ctx, a, label), two(ctx, b, label), three(ctx, c, label)))
                 except Exception as err:
@@ -68,6 +87,7 @@ def bind(ctx: LuaContext, function: Function) -> Callable[..., Answer]:
             return bound_3
 
     def bound(*raw: LuaValue) -> Answer:
+        raw = tuple([durable(one) if isinstance(one, LuaObject) else one for one in raw])
         try:
             return done(call(ctx, *arguments.read(raw)))
         except Exception as err:
