@@ -29,19 +29,28 @@ class TraceHeaders(_Options, frozen=True):
     """`trace_headers`."""
 
     received_header: bool = True
+    """Put a Received header on top, before smtp_server_message_received."""
     supplemental_header: bool = True
+    """Put a header on top, after that event, by which feedback reports find back to the message."""
     header_name: str = "X-KumoRef"
+    """The name of that header."""
     include_meta_names: list[str] = []
+    """Metadata that it carries too."""
 
 
 class ListenerDomain(_Options, frozen=True):
     """`kumo.make_listener_domain`: who may relay for a domain, and what becomes of reports."""
 
     relay_to: bool = False
+    """Accept mail to the domain, from anybody."""
     relay_from: CidrSet = CidrSet([])
+    """Accept mail of senders of the domain from these networks, to anybody."""
     log_oob: LogReport | bool = "Ignore"
+    """What becomes of bounces (RFC 3464) that come to the domain; true is LogThenRelay."""
     log_arf: LogReport | bool = "Ignore"
+    """What becomes of feedback reports (RFC 5965) that come to the domain; true is LogThenRelay."""
     ttl: Duration = Duration(60.0)
+    """Has no effect: a session remembers some answers until its end."""
 
     @property
     def accepts_reports(self) -> bool:
@@ -53,28 +62,51 @@ class ListenerOverrides(_Options, frozen=True):
     """What `peer`, `via` and `smtp_server_get_dynamic_parameters` may change; None leaves it alone."""
 
     hostname: str | None = None
+    """Our name in the banner, in replies and in Received; the machine's unless set."""
     relay_hosts: CidrSet | None = None
+    """Networks whose clients may send to anybody."""
     banner: str | None = None
+    """What follows the name in the 220."""
     batch_handling: BatchHandling | None = None
+    """Make a message for each recipient, or for each domain."""
     tls_certificate: KeySource | None = None
+    """PEM; without it a self-signed certificate is made."""
     tls_private_key: KeySource | None = None
+    """PEM; goes with tls_certificate."""
     tls_required_client_ca: KeySource | None = None
+    """PEM; clients are asked for certificates of these authorities."""
     deferred_spool: bool | None = None
+    """Answer 250 before the message is on the disk: it is written only if the first attempt fails."""
     deferred_queue: bool | None = None
+    """Answer 250 before queues are looked up: smtp_server_message_deferred_inject runs later."""
     trace_headers: TraceHeaders | None = None
+    """What the message tells of its way."""
     client_timeout: Duration | None = None
+    """How long a command may take to come."""
     data_processing_timeout: Duration | None = None
+    """How long the policy may take after the content has come."""
     max_messages_per_connection: int | None = None
+    """Recipients that are accepted over one connection."""
     max_recipients_per_message: int | None = None
+    """Further recipients get 452."""
     max_message_size: int | None = None
+    """Bytes; larger messages get 552."""
     data_buffer_size: int | None = None
+    """Has no effect: what is there is read."""
     invalid_line_endings: LineEndings | None = None
+    """What becomes of a CR or LF that stands alone."""
     line_length_hard_limit: int | None = None
+    """Octets of a line without its end; longer ones are refused."""
     allow_xclient: bool | None = None
+    """Let clients say, by XCLIENT, whom they speak for."""
     require_proxy_protocol: bool | None = None
+    """Clients are proxies, and tell their client's address before anything else."""
     meta: dict[str, object] | None = None
+    """Metadata of the connection; laid over what wider tables say."""
     peer: dict[str, ListenerOverrides] | None = None
+    """Other options by the client's network."""
     via: dict[str, ListenerOverrides] | None = None
+    """Other options by the network of the local address."""
 
     def __post_init__(self) -> None:
         for option in ("peer", "via"):
@@ -89,7 +121,9 @@ class ListenerParams(ListenerOverrides, frozen=True):
     """`kumo.start_esmtp_listener`."""
 
     listen: str = "127.0.0.1:2025"
+    """The address to bind, with its port."""
     max_connections: int = 32768
+    """Sessions at once; others get 421."""
     implicit_tls: bool = False
     """Ours, not KumoMTA's: TLS from the first byte, as on port 465 (RFC 8314 §3.3)."""
 

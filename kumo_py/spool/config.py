@@ -46,14 +46,19 @@ class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """One spool. Raises ValueError for a `min_free_*` that is neither "N%" nor a number."""
 
     name: str
+    """data or meta."""
     path: str
+    """A directory; made if it is not there."""
     kind: Literal["LocalDisk", "RocksDB", "SegmentLog"] = "SegmentLog"
+    """How messages are stored."""
     flush: bool = True
     """Whether a write counts as done only when it is on stable storage."""
     min_free_space: str | int = "10%"
     """Free bytes, or "N%" of all, below which `free_space_low` holds."""
     min_free_inodes: str | int = "10%"
+    """Free inodes, or "N%" of all, below which mail is refused."""
     rocks_params: RocksParams | None = None
+    """Tuning of RocksDB."""
 
     def __post_init__(self) -> None:
         for option in ("min_free_space", "min_free_inodes"):

@@ -32,19 +32,33 @@ class SignerParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Options of `kumo.dkim.rsa_sha256_signer` and `ed25519_signer`; durations in seconds."""
 
     domain: str
+    """d= of the signature."""
     selector: str
+    """s= of the signature."""
     headers: list[str]
+    """Names of the headers to sign."""
     key: KeySource
+    """PEM or DER of the private key."""
     header_canonicalization: Canonicalization = "Relaxed"
+    """How much headers may change on their way."""
     body_canonicalization: Canonicalization = "Relaxed"
+    """How much the body may change on its way."""
     expiration: Annotated[int, msgspec.Meta(ge=0, le=2**32)] | None = None
+    """Seconds for which the signature holds."""
     over_sign: bool = False
+    """Sign each header once more than it is there, so that none can be added."""
     ttl: Duration = Duration(300)
+    """How long the key is remembered."""
     atps: str | None = None
+    """Refused, as by KumoMTA."""
     atpsh: Literal["Sha1", "Sha256"] | None = None
+    """Refused, as by KumoMTA."""
     agent_user_identifier: str | None = None
+    """Refused, as by KumoMTA."""
     body_length: bool = False
+    """Refused, as by KumoMTA."""
     reporting: bool = False
+    """Refused, as by KumoMTA."""
 
     def __post_init__(self) -> None:
         for name in _UNSUPPORTED:

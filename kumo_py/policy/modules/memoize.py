@@ -59,12 +59,19 @@ class MemoizeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Options of `kumo.memoize`; durations in seconds."""
 
     name: str
+    """Of the cache."""
     ttl: Duration
+    """How long a result is remembered."""
     capacity: int
+    """How many results."""
     invalidate_with_epoch: bool = False
+    """Forget everything when the configuration changes."""
     populate_timeout: Duration = Duration(120)
+    """How long others wait for the one that computes a result."""
     retry_on_populate_timeout: bool = False
+    """Then try up to three times instead of failing."""
     allow_stale_reads: bool = False
+    """Give the old result while a new one is computed."""
 
 
 @dataclass(slots=True, weakref_slot=True)
