@@ -6,6 +6,7 @@ import click
 
 from kumo_py.cli import rules
 from kumo_py.cli.endpoint import global_endpoint_option
+from kumo_py.cli.explain import explain
 from kumo_py.cli.lua import lua
 from kumo_py.cli.policy import bump_config_epoch, policy, set_log_filter
 from kumo_py.cli.serve import serve
@@ -18,5 +19,5 @@ def main() -> None:
     """A mail transfer agent that runs KumoMTA Lua policies."""
 
 
-for _command in (serve, lua, policy, bump_config_epoch, set_log_filter, *rules.COMMANDS):
+for _command in (serve, explain, lua, policy, bump_config_epoch, set_log_filter, *rules.COMMANDS):
     main.add_command(_command)
