@@ -57,13 +57,15 @@ class SharedThrottles:
         """Whether asking takes time."""
         return self.store is not None and not spec.local
 
-    async def admit(self, key: str, spec: ThrottleSpec, quantity: int = 1) -> float:
+    async def admit(
+        self, key: str, spec: ThrottleSpec, quantity: int = 1, *, due: float | None = None
+    ) -> float:
         """Take `quantity` and return 0.0, or take nothing and return how long to wait.
 
-        While the store cannot be asked nothing is admitted: a limit that a receiver set must hold.
+        `due`: when the asker was told to come (see Throttles.admit; a store goes by its own clock). While the store cannot be asked nothing is admitted: a limit that a receiver set must hold.
         """
         if self.store is None or spec.local:
-            return self.local.admit(key, spec, self._clock(), quantity)
+            return self.local.admit(key, spec, self._clock(), quantity, due=due)
         try:
             wait = (await self.store.take(key, spec, quantity)).retry_after
         except OSError as err:

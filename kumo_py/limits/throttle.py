@@ -3,8 +3,8 @@
 Each name has a theoretical arrival time (TAT): when it would next be its turn if
 everything had come evenly. What is admitted moves it on by `period / limit`, and
 it may run ahead of the clock by `burst` such intervals. So in any stretch of T seconds
-at most `burst + T * limit / period` are admitted, and one who always asks again
-when told gets the full rate.
+at most `burst + T * limit / period` are admitted (one more after a wait, see LATENESS),
+and one who always asks again when told gets the full rate.
 
 Counted in whole nanoseconds divided by the spec's limit, in which one interval is
 a whole number too: nothing is ever rounded, at any rate and for any length of time.
@@ -20,6 +20,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from kumo_py.limits.spec import ThrottleSpec
+
+
+LATENESS = 0.01
+"""Seconds at most, and no more than one interval, by which who was told when to come may be late without loss."""
+_LATENESS_NS = int(LATENESS * 1e9)
 
 
 class ThrottleStatus(NamedTuple):
@@ -48,18 +53,25 @@ class Throttles:
         # dropped if their TAT has passed: they are as good as never used.
         self._hand: deque[tuple[str, int]] = deque()
 
-    def admit(self, key: str, spec: ThrottleSpec, now: float, quantity: int = 1) -> float:
+    def admit(
+        self, key: str, spec: ThrottleSpec, now: float, quantity: int = 1, *, due: float | None = None
+    ) -> float:
         """Take `quantity` and return 0.0, or take nothing and return how long to wait.
 
         After that many seconds a retry succeeds unless others came first; it is
-        infinite if `quantity` exceeds the burst.
+        infinite if `quantity` exceeds the burst. Who was told to come at `due` and is a bit
+        late (LATENESS) counts as having come then: else an evenly spaced rate would lose at
+        each turn what a wake-up takes.
         """
         name = key + spec.key_suffix
         interval = spec.period_ns
         nanoseconds = int(now * 1e9)
         time = nanoseconds * spec.limit
+        arrival = time
+        if due is not None and due < now:
+            arrival = max(int(due * 1e9) * spec.limit, time - min(_LATENESS_NS * spec.limit, interval))
         known = self._tats.get(name)
-        tat = time if known is None or known < time else known
+        tat = arrival if known is None or known < arrival else known
         taken = interval * quantity
         missing = tat + taken - time - interval * spec.burst
         if missing <= 0:

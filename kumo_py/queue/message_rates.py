@@ -36,16 +36,19 @@ async def delayed(queues: Queues, ready: ReadyQueue) -> float:
     """
     limits, rates = queues.limits, queues.rates
     for key, spec in limits.message_rates(ready):
-        due: float | None = None
-        while (wait := await rates.admit(key, spec, due=due)) > 0.0:
-            if wait >= ready.path.idle_timeout:
-                return wait
-            due = limits.turns.next(key, trio.current_time(), wait, spec.interval)
-            while (left := due - trio.current_time()) > 0.0:
+        due = limits.turns.behind(key, trio.current_time(), spec.interval)
+        while True:
+            while due is not None and (left := due - trio.current_time()) > 0.0:
                 if ready.stopping:
                     return left
                 ready.running.steps += 1
                 await trio.sleep(min(left, 1.0))
+            wait = await rates.admit(key, spec, due=due)
+            if wait <= 0.0:
+                break
+            if wait >= ready.path.idle_timeout:
+                return wait
+            due = limits.turns.next(key, trio.current_time(), wait, spec.interval)
     return 0.0
 
 
