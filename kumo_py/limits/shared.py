@@ -62,7 +62,9 @@ class SharedThrottles:
     ) -> float:
         """Take `quantity` and return 0.0, or take nothing and return how long to wait.
 
-        `due`: when the asker was told to come (see Throttles.admit; a store goes by its own clock). While the store cannot be asked nothing is admitted: a limit that a receiver set must hold.
+        `due`: when the asker was told to come (see Throttles.admit; a store goes by its own clock).
+
+        While the store cannot be asked nothing is admitted: a limit that a receiver set must hold.
         """
         if self.store is None or spec.local:
             return self.local.admit(key, spec, self._clock(), quantity, due=due)

@@ -1,8 +1,8 @@
 """Turns: when each of several who wait for one throttle should ask it again.
 
 A throttle tells all who ask too early the same time, at which all would come and one would be admitted. Here they are
-told times one after the other, so that everybody comes once, and nobody who comes later goes first. These are no reservations: a turn that is not used is
-anybody's, and who comes in vain is given another one.
+told times one after the other, so that everybody comes once, and nobody who comes later goes first. These are no
+reservations: a turn that is not used is anybody's, and who comes in vain is given another one.
 """
 
 from __future__ import annotations
