@@ -51,6 +51,7 @@ class RecordingHost:
         self.throttles = SharedThrottles(trio.current_time)
         self.shutdown = trio.Event()
         self.templates = Templates(self.wall)
+        self.monitored: list[str] = []
 
     def wall(self) -> float:
         """A fixed day and hour when first asked, and trio's clock from there."""
@@ -118,3 +119,16 @@ class RecordingHost:
 
     def set_diagnostic_filter(self, directives: str) -> None:
         self.calls.append(("filter", directives))
+
+    def validation_failed(self) -> None:
+        self.calls.append(("validation_failed", None))
+
+    async def monitored_files(self) -> list[str]:
+        return self.monitored
+
+    def bump_config_epoch(self) -> None:
+        self.calls.append(("bump_config_epoch", None))
+
+    def spawn(self, what: str, run: Any) -> None:
+        """The test runs it."""
+        self.calls.append(("spawn", run))
