@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from kumo_py.proto.client import stuff
-from kumo_py.proto.reply import EnhancedCode, Response
-from kumo_py.queue.context import InsertReason
+from kumo_py.queue.message_rates import delayed, send_back
 from kumo_py.smtp_out.demand import destination_of, matters, may_ride
 from kumo_py.smtp_out.envelope import Envelope, Refused, Untried, envelope_replies
 from kumo_py.smtp_out.outcome import settle
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from kumo_py.logs import LogContext
     from kumo_py.message.message import Message
+    from kumo_py.proto.reply import Response
     from kumo_py.queue.queues import Queues
     from kumo_py.queue.ready import ReadyQueue
     from kumo_py.smtp_out.connection import Connection
@@ -222,17 +222,9 @@ class Conversation:
 
     async def _admitted(self) -> bool:
         """Wait for the message rates; one that asks for more than `idle_timeout` empties the ready queue."""
-        ready, queues = self._ready, self._queues
-        for key, spec in queues.limits.message_rates(ready):
-            while (wait := await queues.rates.admit(key, spec)) > 0.0:
-                if wait >= ready.path.idle_timeout:
-                    self._work.put_back()
-                    response = Response(451, EnhancedCode(4, 4, 1), "KumoMTA internal: ready queue throttled")
-                    reason = InsertReason.MESSAGE_RATE_THROTTLE
-                    await ready.requeue_all(response, reason, delay=wait, count_attempt=False)
-                    return False
-                if ready.stopping:
-                    self._work.put_back()
-                    return False
-                await trio.sleep(min(wait, 1.0))
-        return True
+        wait = await delayed(self._queues, self._ready)
+        if wait <= 0.0:
+            return True
+        self._work.put_back()
+        await send_back(self._ready, wait)
+        return False
