@@ -246,6 +246,11 @@ class Session:
             )
 
     async def _transient_failure(self, msg: Message, response: Response) -> None:
+        try:
+            await self._queues.spool.load_meta(msg)
+        except (KeyError, SpoolError, ValueError) as err:
+            await self._queues.unreadable(msg, err, self._context)
+            return
         await self._queues.log.record(RecordType.TransientFailure, msg, response, self._context)
         await self._queues.requeue(msg, response, (InsertReason.LOGGED_TRANSIENT_FAILURE,))
 
