@@ -79,7 +79,11 @@ EVENTS = (
     ),
     _event("init", "Once at start: define spools, logs and listeners."),
     _event("validate_config", "With --validate, after init.", multiple=True),
-    _event("main", "The entry point of a script; its arguments are the script's."),
+    _event(
+        "main",
+        "The entry point of a script; its arguments are the script's.",
+        Param("args", TEXT, rest=True),
+    ),
     _event("shutdown_logging", "At shutdown, before the loggers stop.", since="2025.10.06-5ec871ab"),
     _event(
         "get_listener_domain",

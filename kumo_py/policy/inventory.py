@@ -103,7 +103,7 @@ def take_inventory(registry: Registry) -> Inventory:
             EventRow(
                 name=event.name,
                 params=[_parameter(one, names.result(one.type)) for one in event.params],
-                result=_results(event.result, names.argument),
+                result=_results(event.result, names.argument, not event.required),
                 multiple=event.multiple,
                 since=event.since,
                 doc=event.doc,
@@ -146,7 +146,7 @@ def _members(owner: Owner, names: Names) -> Iterator[Member]:
             label=one.label if one.role != "meta" else f"{owner.name}.__{one.name}",
             kind=_kind_of(one),
             params=[_parameter(param, names.argument(param.type)) for param in one.params],
-            result=_results(one.result, names.result),
+            result=_results(one.result, names.result, may_be_nil(one)),
             writable=one.role == "field" and one.name in writable,
             is_async=one.is_async,
             since=one.since,
@@ -166,11 +166,27 @@ def _parameter(param: Param, type_: str) -> Parameter:
     return Parameter(name=param.name, type=type_, optional=param.optional, rest=param.rest)
 
 
-def _results(result: LuaType | None, name: Callable[[LuaType], str]) -> list[str]:
-    if result is None:
-        return []
-    types = result.types if isinstance(result, Values) else (result,)
-    return [name(one) for one in types]
+def _results(result: LuaType | None, name: Callable[[LuaType], str], or_nil: bool) -> list[str]:
+    """The types of what is returned; each of several values may be nil."""
+    match result:
+        case None:
+            return []
+        case Values():
+            return [optional(name(one)) for one in result.types]
+    return [optional(name(result)) if or_nil else name(result)]
+
+
+def optional(type_: str) -> str:
+    """The type of what may be nil."""
+    if type_ == "any":
+        return type_
+    return f"{type_}|nil" if "|" in type_ else f"{type_}?"
+
+
+def may_be_nil(function: Function) -> bool:
+    """Whether the implementation may return None."""
+    returned = getattr(function.call, "__annotations__", {}).get("return", "")
+    return isinstance(returned, str) and "None" in returned.split(" | ")
 
 
 def _options(registry: Registry, names: Names) -> Iterator[OptionRow]:

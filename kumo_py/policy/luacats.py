@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from kumo_py.policy.inventory import is_public, take_inventory
+from kumo_py.policy.inventory import is_public, optional, take_inventory
 from kumo_py.policy.type_names import Names, all_structs, all_values, class_name, lua_literal
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ KEYWORDS = frozenset(
         "while",
     ]
 )
+MODIFIERS = frozenset(("public", "protected", "private", "package", "readonly"))
+"""What may stand before the name of a field."""
 _OPERATORS = {f"__{name}" for name in ("add", "sub", "concat", "len", "call")}
 _GLOBALS = """\
 ---@meta
@@ -115,7 +117,7 @@ def _kind(name: str, members: list[Member]) -> Iterator[str]:
     for one in members:
         result = one.result[0] if one.result else "nil"
         if one.kind == "field":
-            yield f"---@field {one.name} {result} {' '.join(one.doc.split())}".rstrip()
+            yield f"---@field {field_name(one.name)} {result} {' '.join(one.doc.split())}".rstrip()
         elif one.name == "__index":
             yield f"---@field [string] {result}"
         elif one.name in _OPERATORS:
@@ -161,27 +163,25 @@ def _param_name(param: Parameter) -> str:
 
 
 def _handler(event: EventRow) -> str:
-    params = ", ".join(f"{param.name}: {_optional(param.type, param.optional)}" for param in event.params)
-    if not event.result:
-        return f"fun({params})"
-    results = ", ".join(_optional(one, True) for one in event.result)
-    return f"(fun({params}): {results})"
-
-
-def _optional(type_: str, optional: bool) -> str:
-    if not optional or type_ == "any":
-        return type_
-    return f"{type_}|nil" if "|" in type_ else f"{type_}?"
+    params = ", ".join(
+        f"{'...' if one.rest else one.name}: {optional(one.type) if one.optional else one.type}"
+        for one in event.params
+    )
+    return f"(fun({params}): {', '.join(event.result)})" if event.result else f"fun({params})"
 
 
 def _struct(struct: Struct, names: Names) -> Iterator[str]:
     yield from _comment(struct.__doc__ or "")
     yield f"---@class (exact) {names.struct(struct)}"
     for option in names.options(struct):
-        name = f"['{option.name}']" if option.name in KEYWORDS else option.name
         about = " ".join(option_notes(option))
-        yield f"---@field {name}{'' if option.required else '?'} {option.type} {about}".rstrip()
+        yield f"---@field {field_name(option.name)}{'' if option.required else '?'} {option.type} {about}".rstrip()
     yield ""
+
+
+def field_name(name: str) -> str:
+    """As a field's line has it: in brackets if it means something else there."""
+    return f"['{name}']" if name in KEYWORDS | MODIFIERS else name
 
 
 def option_notes(option: Option) -> Iterator[str]:

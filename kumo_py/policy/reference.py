@@ -151,11 +151,12 @@ def _option_table(rows: list[OptionRow]) -> Iterator[str]:
 def _events_page(events: list[EventRow], options: dict[str, list[OptionRow]]) -> str:
     lines = ["# Events", ""]
     for event in events:
+        arguments = ", ".join("..." if one.rest else one.name for one in event.params)
         lines += [
             f"## {event.name}",
             "",
             "```lua",
-            f"kumo.on('{event.name}', function({', '.join(one.name for one in event.params)}) … end)",
+            f"kumo.on('{event.name}', function({arguments}) … end)",
             "```",
             "",
             event.doc,

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from kumo_py.cli import main
 from kumo_py.policy.inventory import take_inventory
-from kumo_py.policy.luacats import KEYWORDS, stubs
+from kumo_py.policy.luacats import field_name, stubs
 from kumo_py.policy.reference import pages
 from kumo_py.policy.surface import build_registry
 from kumo_py.policy.type_names import all_structs, all_values
@@ -141,13 +141,12 @@ def test_every_name_is_there() -> None:
         elif one.kind == "method":
             assert f":{one.name}(" in FILES["kinds.lua"]
         elif one.kind == "field":
-            assert f"---@field {one.name} " in FILES["kinds.lua"]
+            assert f"---@field {field_name(one.name)} " in FILES["kinds.lua"]
     for event in inventory.events:
         assert f"---@overload fun(event: '{event.name}', handler: " in FILES["kumo.lua"]
     for option in inventory.options:
         name = re.split(r"[.\[]", option.option.removesuffix("[]"))[-1]
-        shown = rf"\['{name}'\]" if name in KEYWORDS else name
-        assert re.search(rf"---@field {shown}\?? ", FILES["options.lua"]), option
+        assert re.search(rf"---@field {re.escape(field_name(name))}\?? ", FILES["options.lua"]), option
 
 
 def test_what_editors_are_told() -> None:
@@ -159,7 +158,9 @@ def test_what_editors_are_told() -> None:
         "---@alias Duration number|string",
         "---@operator add(TimeDelta): TimeDelta",
         "---@overload fun(event: 'init', handler: fun())",
-        "---@overload fun(event: 'get_egress_pool', handler: (fun(pool_name: string): EgressPool?))",
+        "---@overload fun(event: 'get_egress_pool', handler: (fun(pool_name: string): EgressPool))",
+        "---@overload fun(event: 'main', handler: fun(...: string))",
+        "---@return AddressHeader?",
         "function kumo.serde.json_parse(text) end",
         "function Message:set_meta(key, value) end",
         "return sqlite",
