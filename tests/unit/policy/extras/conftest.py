@@ -42,6 +42,10 @@ def validate(policy: MakePolicy, host: RecordingHost) -> Validate:
         text = "\n".join(line.partition(": ")[2] for line in host.named("info"))
         failed = bool(host.named("validation_failed"))
         assert failed == ("ERROR: " in text)
-        return [line.removeprefix("ERROR: ") for line in text.splitlines() if line.startswith(("ERROR", "WARN", " "))]
+        return [
+            line.removeprefix("ERROR: ")
+            for line in text.splitlines()
+            if line.startswith(("ERROR", "WARN", " "))
+        ]
 
     return printed
