@@ -142,10 +142,10 @@ class _Integer:
     name = "integer"
 
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> int:
-        raw = _number_of(raw)
         if type(raw) is int:
             return raw
-        if type(raw) is float and raw.is_integer():
+        raw = _number_of(raw)
+        if type(raw) is int or (type(raw) is float and raw.is_integer()):
             return int(raw)
         raise ValueError(f"must be an integer, got {shown(raw)}")
 
@@ -159,7 +159,7 @@ class _Number:
     def from_lua(self, ctx: LuaContext, raw: LuaValue, what: str) -> float:
         raw = _number_of(raw)
         if type(raw) in (int, float):
-            return float(raw) if type(raw) is float else int(raw)
+            return raw  # type: ignore[no-any-return]
         raise ValueError(f"must be a number, got {shown(raw)}")
 
     def to_lua(self, ctx: LuaContext, value: float) -> float:

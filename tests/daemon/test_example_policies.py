@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,3 +125,11 @@ async def test_handlers_run(name: str, event: str, directory: Path) -> None:
     assert await node.validate()
     with suppress(Rejection):
         await node.policy.ask(event, *QUESTIONS[event]())
+
+
+def test_validate_says_what_will_never_be_called(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.lua"
+    policy.write_text("local kumo = require 'kumo'\nkumo.on('get_queue_confg', function() end)\n")
+    command = [sys.executable, "-m", "kumo_py", "serve", "--validate", "--policy", str(policy)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert f"{policy}:2: kumo.on('get_queue_confg'): there is no such event; did you mean" in result.stderr
