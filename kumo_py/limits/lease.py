@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from kumo_py.limits.spec import LimitSpec
 
@@ -82,10 +82,14 @@ class LeaseStore(Protocol):
 class Leases:
     """The leases of this node. `now` is in seconds, on one clock."""
 
-    __slots__ = ("_places",)
+    __slots__ = ("_places", "_waiting", "released")
 
     def __init__(self) -> None:
         self._places: dict[str, _Places] = {}
+        self._waiting: dict[str, dict[str, int]] = {}
+        """Who was denied by each limit, with its size; who came first comes first."""
+        self.released: Callable[[str], None] = _nobody
+        """Called with the holder who was denied first when there is a place: it may ask again at once."""
 
     def acquire(
         self, limits: Sequence[tuple[str, LimitSpec]], holder: str, now: float, duration: float
@@ -94,8 +98,10 @@ class Leases:
         for name, spec in sorted(limits, key=_limit) if len(limits) > 1 else limits:
             places = self._places.get(name)
             if places is not None and len(places.taken) >= spec.limit:
-                places.take_back_expired(now)
-                if len(places.taken) >= spec.limit:
+                if now >= places.earliest:
+                    places = self._take_back_expired(name, now)
+                if places is not None and len(places.taken) >= spec.limit:
+                    self._waiting.setdefault(name, {}).setdefault(holder, spec.limit)
                     return Denied(name, places.earliest - now)
         lease = Lease(self, tuple(name for name, _ in limits), holder, now + duration)
         for name in lease.names:
@@ -113,11 +119,41 @@ class Leases:
 
     def drop(self, lease: Lease) -> None:
         """For `Lease.release`."""
+        self._remove(lease)
+        for name in lease.names:
+            if name in self._waiting:
+                self._offer(name)
+
+    def _remove(self, lease: Lease) -> None:
         for name in lease.names:
             places = self._places[name]
             places.taken.discard(lease)
             if not places.taken:
                 del self._places[name]
+
+    def _offer(self, name: str) -> None:
+        """Ask those who wait, one after the other, until one takes the place: some may need it no more."""
+        waiting = self._waiting[name]
+        for _ in range(len(waiting)):
+            if not waiting:
+                break
+            holder, limit = next(iter(waiting.items()))
+            places = self._places.get(name)
+            if places is not None and len(places.taken) >= limit:
+                return
+            del waiting[holder]
+            self.released(holder)
+        if not waiting and self._waiting.get(name) is waiting:
+            del self._waiting[name]
+
+    def _take_back_expired(self, name: str, now: float) -> _Places | None:
+        """What is left. Nobody is asked here who waits: the one who acquires comes first."""
+        places = self._places[name]
+        for lease in [lease for lease in places.taken if lease.expires <= now]:
+            lease.held = False
+            self._remove(lease)
+        places.earliest = min((lease.expires for lease in places.taken), default=math.inf)
+        return self._places.get(name)
 
     def note_expiry(self, lease: Lease) -> None:
         """For `Lease.extend`."""
@@ -136,11 +172,9 @@ class _Places:
         self.earliest = math.inf
         """No lease expires before. Spares a look at all of them with each denial."""
 
-    def take_back_expired(self, now: float) -> None:
-        if now >= self.earliest:
-            for lease in [lease for lease in self.taken if lease.expires <= now]:
-                lease.release()
-            self.earliest = min((lease.expires for lease in self.taken), default=math.inf)
+
+def _nobody(_holder: str) -> None:
+    pass
 
 
 def _limit(named: tuple[str, LimitSpec]) -> int:

@@ -94,6 +94,7 @@ class Queues:
         self.throttles = throttles
         self.rates = rates or SharedThrottles(trio.current_time, throttles)
         self.limits = PathLimits(self.rates, leases, self.spawn)
+        leases.released = self.connect_now
         self.wall = wall
         """Unix time that never steps."""
         self.random = random or Random()
@@ -183,8 +184,7 @@ class Queues:
                 queue = msg.queue
                 # What was promoted or moved by an operator left its old slot behind.
                 if isinstance(queue, ScheduledQueue) and msg.due <= now:
-                    msg.queue = None
-                    queue.delayed -= 1
+                    self.out_of_wheel(msg, queue)
                     await self._go_on(msg, queue)
                 if count % _SLICE == 0:
                     await trio.lowlevel.checkpoint()
@@ -310,7 +310,7 @@ class Queues:
         self.in_hand.setdefault(msg, None)
         if await self.save(msg):
             shrink(msg, waiting_reduction(queue.config, msg.due - self.wall()))
-        self._into_wheel(msg, queue, msg.due)
+        self.into_wheel(msg, queue, msg.due)
 
     async def _promote(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
         if queue.name == NULL_QUEUE:
@@ -379,9 +379,10 @@ class Queues:
             await self.log.record(RecordType.Delayed, msg, Response(400, None, text, None), LogContext())
         if await self.save(msg):
             shrink(msg, waiting_reduction(queue.config, msg.due - self.wall()))
-        self._into_wheel(msg, queue, msg.due)
+        self.into_wheel(msg, queue, msg.due)
 
-    def _into_wheel(self, msg: Message, queue: ScheduledQueue, due: float) -> None:
+    def into_wheel(self, msg: Message, queue: ScheduledQueue, due: float) -> None:
+        """Let a message wait in its queue until it is due (Unix time)."""
         msg.due = due
         msg.queue = queue
         queue.delayed += 1
@@ -392,6 +393,12 @@ class Queues:
             wake = trio.current_time() + max(0.0, due - self.wall()) + _TICK
             if wake < self._nap.deadline:
                 self._nap.deadline = wake
+
+    def out_of_wheel(self, msg: Message, queue: ScheduledQueue) -> None:
+        """Take over a message that waits in this queue; its slot in the wheel is void."""
+        msg.queue = None
+        queue.delayed -= 1
+        self.in_hand[msg] = trio.lowlevel.current_task()
 
     async def save(self, msg: Message) -> bool:
         """Make the message durable; a sick spool keeps it in memory, and says so."""
@@ -460,10 +467,10 @@ class Queues:
         except (PolicyError, Rejection):
             await self.hold_back(msg, name)
             return
-        if await self._reschedule(msg, queue, count_attempt=count_attempt, delay=delay):
+        if await self.reschedule(msg, queue, count_attempt=count_attempt, delay=delay):
             await self.insert_or_wait(msg, queue, context)
 
-    async def _reschedule(
+    async def reschedule(
         self, msg: Message, queue: ScheduledQueue, *, count_attempt: bool, delay: float | None
     ) -> bool:
         """Set the due time; False when that would be too late and the message has expired."""

@@ -82,10 +82,12 @@ class ReadyQueue:
     __slots__ = (
         "_idle",
         "_leases",
+        "_lost",
         "_owner",
         "_pace",
         "_retry_at",
         "_running",
+        "_will_retry",
         "connections",
         "consecutive_failures",
         "last_change",
@@ -130,7 +132,11 @@ class ReadyQueue:
         self.last_change = trio.current_time()
         self.next_refresh = refresh_time(path)
         self._idle: list[_Idler] = []
-        self._leases: set[Lease] = set()
+        self._leases: dict[Lease, trio.lowlevel.Task | None] = {}
+        """Of each connection, and the dispatcher once it runs."""
+        self._lost: set[trio.lowlevel.Task] = set()
+        """Dispatchers whose lease is gone."""
+        self._will_retry = False
         self._running: dict[trio.lowlevel.Task, Running] = {}
         self._retry_at = 0.0
         self._pace = 1.0
@@ -240,14 +246,15 @@ class ReadyQueue:
 
     @property
     def stopping(self) -> bool:
-        return self._owner.stopping
+        """Whether the dispatcher that asks is to end after the message in hand."""
+        return self._owner.stopping or (bool(self._lost) and trio.lowlevel.current_task() in self._lost)
 
     async def wait(self) -> bool:
         """Park an idle dispatcher: True when there may be a message, False to close the connection.
 
         That is after `idle_timeout`, or when the node stops.
         """
-        if self._owner.stopping or self._suspended:
+        if self.stopping or self._suspended:
             return False
         if self.messages:
             return True
@@ -299,12 +306,22 @@ class ReadyQueue:
                 return
             wait = owner.limits.admit_connection(self)
             if wait > 0.0:
-                lease.release()
+                # First: who waits for the lease is asked at once.
                 self._retry_at = trio.current_time() + wait
+                if wait < 1.0 and not self._will_retry:
+                    self._will_retry = True
+                    owner.spawn(self._retry)
+                lease.release()
                 return
             self.connections += 1
-            self._leases.add(lease)
+            self._leases[lease] = None
             owner.spawn(self._dispatch, lease)
+
+    async def _retry(self) -> None:
+        """Look again when the rate of connections allows one: a look each second would be too few."""
+        await trio.sleep_until(self._retry_at)
+        self._will_retry = False
+        self.connect_more()
 
     def connect_now(self) -> None:
         """A limit that was in the way has given way."""
@@ -313,8 +330,13 @@ class ReadyQueue:
 
     def extend_leases(self, now: float, duration: float) -> None:
         """Keep the places of the connections that are open for `duration` seconds (trio time)."""
-        for lease in self._leases:
-            lease.extend(now, duration)
+        for lease, task in self._leases.items():
+            if not lease.extend(now, duration) and task is not None:
+                # Another node may have its place: this connection ends after the message in hand.
+                self._lost.add(task)
+        for idler in [idler for idler in self._idle if idler.task in self._lost]:
+            self._idle.remove(idler)
+            self._wake(idler, False)
 
     def watch(self, now: float) -> None:
         """Called once a second: cancel dispatchers that make no progress."""
@@ -341,6 +363,7 @@ class ReadyQueue:
     async def _dispatch(self, lease: Lease) -> None:
         task = trio.lowlevel.current_task()
         running = self._running[task] = Running(str(uuid.uuid4()))
+        self._leases[lease] = task
         failed = False
         try:
             with running.scope:
@@ -354,7 +377,8 @@ class ReadyQueue:
             del self._running[task]
             self.connections -= 1
             self.last_change = trio.current_time()
-            self._leases.discard(lease)
+            del self._leases[lease]
+            self._lost.discard(task)
             lease.release()
         if failed or running.aborted:
             await self._owner.left_by(task, running, self)
