@@ -397,7 +397,7 @@ end
 
 -- Validating ------------------------------------------------------------------------------------------------
 local function check_pools(data, problems)
-  local sources = require 'policy-extras.sources'
+  local sources = package.loaded['policy-extras.sources']
   local ok, known = pcall(function()
     return sources.CONFIGURED.get_data().pools
   end)

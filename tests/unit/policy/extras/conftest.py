@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -20,6 +21,20 @@ class Validate(Protocol):
     """What a policy prints when it is validated, line by line; "" alone if it calls it unfit without a word."""
 
     async def __call__(self, top: str) -> list[str]: ...
+
+
+class Write(Protocol):
+    """Write a file into the policy's directory."""
+
+    def __call__(self, name: str, text: str) -> None: ...
+
+
+@pytest.fixture
+def write(policy: MakePolicy) -> Write:
+    def written(name: str, text: str) -> None:
+        Path(name).write_text(text)
+
+    return written
 
 
 @pytest.fixture

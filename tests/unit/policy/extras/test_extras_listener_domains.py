@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +11,7 @@ from kumo_py.message.connection import ConnectionMeta
 from kumo_py.smtp_in.params import ListenerDomain
 
 if TYPE_CHECKING:
-    from conftest import Validate
+    from conftest import Validate, Write
     from policy_host import MakePolicy
 
 FILE = """
@@ -40,8 +39,8 @@ kumo.on('get_listener_domain', require('policy-extras.listener_domains'):setup {
 
 
 @pytest.fixture(autouse=True)
-def file(policy: MakePolicy) -> None:
-    Path("domains.toml").write_text(FILE)
+def file(write: Write) -> None:
+    write("domains.toml", FILE)
 
 
 async def ask(policy: MakePolicy, domain: str, listener: str = "0.0.0.0:25", **meta: object) -> Any:
@@ -84,13 +83,15 @@ async def test_whoever_has_logged_in_may_relay_from_where_he_is(policy: MakePoli
     assert found.relay_from == CidrSet(["192.0.2.0/24"])
 
 
-async def test_without_an_entry_the_domain_is_unknown(policy: MakePolicy) -> None:
-    Path("domains.toml").write_text("")
+async def test_without_an_entry_the_domain_is_unknown(write: Write, policy: MakePolicy) -> None:
+    write("domains.toml", "")
     assert await ask(policy, "elsewhere.example") is None
 
 
-async def test_all_that_is_wrong_is_named_at_once(validate: Validate) -> None:
-    Path("domains.toml").write_text("""
+async def test_all_that_is_wrong_is_named_at_once(write: Write, validate: Validate) -> None:
+    write(
+        "domains.toml",
+        """
 ["a.example"]
 relay_too = true
 relay_from_authz = "ann"
@@ -100,7 +101,8 @@ log_arf = "yes"
 [listener."[::]:25"."b.example"]
 relay_from = ["everywhere"]
 [listener.x]
-""")
+""",
+    )
     lines = await validate(TOP)
     assert [line.partition("; ")[0] for line in lines] == [
         "domains.toml: [\"a.*.example\"]: a wildcard is '*' alone, or a name that begins with '*.'",

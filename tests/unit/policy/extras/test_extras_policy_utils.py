@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,9 +9,9 @@ import pytest
 from kumo_py.core.policy import PolicyError
 
 if TYPE_CHECKING:
-    from conftest import Run
+    from conftest import Run, Write
 
-TOP = "local utils = require 'policy-extras.policy_utils'"
+TOP = "local utils, queue = require 'policy-extras.policy_utils', kumo.make_queue_config"
 
 
 @pytest.mark.parametrize(
@@ -22,8 +21,8 @@ TOP = "local utils = require 'policy-extras.policy_utils'"
         ("return utils.equals({ a = 1 }, { a = 1, b = 2 })", False),
         ("return utils.equals({ a = 1, b = 2 }, { a = 1 })", False),
         ("return utils.equals({ 1 }, 1)", False),
-        ("return utils.equals(kumo.make_queue_config { max_age = '1h' }, kumo.make_queue_config { max_age = 3600 })", True),
-        ("return utils.equals(kumo.make_queue_config { max_age = '1h' }, kumo.make_queue_config { max_age = 1 })", False),
+        ("return utils.equals(queue { max_age = '1h' }, queue { max_age = 3600 })", True),
+        ("return utils.equals(queue { max_age = '1h' }, queue { max_age = 1 })", False),
         ("return utils.table_contains({ 'a', 'b' }, 'b')", True),
         ("return utils.table_contains({ 'a' }, nil)", False),
         ("return utils.table_keys { only = 1 }", ["only"]),
@@ -48,9 +47,9 @@ TOP = "local utils = require 'policy-extras.policy_utils'"
         ("local t = {} t.t = t return utils.dumps(t)", '{\n  ["t"] = [recursive node]\n}'),
     ],
 )  # fmt: skip
-async def test_a_function(run: Run, code: str, result: object) -> None:
-    Path("a.toml").write_text("from = 'toml'")
-    Path("a.json").write_text('{"from": "json"}')
+async def test_a_function(write: Write, run: Run, code: str, result: object) -> None:
+    write("a.toml", "from = 'toml'")
+    write("a.json", '{"from": "json"}')
     assert await run(code, top=TOP) == result
 
 

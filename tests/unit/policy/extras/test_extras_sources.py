@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import trio
 
 from kumo_py.core.policy import PolicyError
 from kumo_py.queue.config import PoolEntry
 
 if TYPE_CHECKING:
-    from conftest import Run, Validate
+    from conftest import Run, Validate, Write
     from policy_host import MakePolicy, RecordingHost
+    from trio.testing import MockClock
 
 FILE = """
 [source."ip-1"]
@@ -41,9 +40,9 @@ wieght = 1
 
 
 @pytest.fixture(autouse=True)
-def files(policy: MakePolicy) -> None:
-    Path("sources.toml").write_text(FILE)
-    Path("more.json").write_text('{"pool": {"best": {"ip-2": {"weight": 5}}}}')
+def files(write: Write) -> None:
+    write("sources.toml", FILE)
+    write("more.json", '{"pool": {"best": {"ip-2": {"weight": 5}}}}')
 
 
 async def test_sources_and_pools_answer_the_events(policy: MakePolicy) -> None:
@@ -81,8 +80,8 @@ async def test_an_unknown_name_is_an_error_with_the_nearest_one(policy: MakePoli
         await lua.ask("get_egress_source", "ip-3")
 
 
-async def test_all_that_is_wrong_is_named_at_once(policy: MakePolicy) -> None:
-    Path("sources.toml").write_text(WRONG)
+async def test_all_that_is_wrong_is_named_at_once(write: Write, policy: MakePolicy) -> None:
+    write("sources.toml", WRONG)
     lua = policy("require('policy-extras.sources'):setup { 'sources.toml', 'absent.toml' }")
     await lua.load()
     with pytest.raises(PolicyError) as caught:
@@ -97,8 +96,8 @@ async def test_all_that_is_wrong_is_named_at_once(policy: MakePolicy) -> None:
         assert text in str(caught.value)
 
 
-async def test_validation_names_unknown_sources(validate: Validate) -> None:
-    Path("more.json").write_text('{"pool": {"best": {"ip1": {}, "unspecified": {}}}, "source": 5}')
+async def test_validation_names_unknown_sources(write: Write, validate: Validate) -> None:
+    write("more.json", '{"pool": {"best": {"ip1": {}, "unspecified": {}}}, "source": 5}')
     lines = await validate("require('policy-extras.sources'):setup { 'sources.toml', 'more.json' }")
     assert lines == [
         "more.json: [source]: must be a table, got number 5",
@@ -111,7 +110,7 @@ async def test_validation_of_what_is_right_says_nothing(validate: Validate) -> N
 
 
 async def test_files_are_read_once_an_epoch_and_a_bad_edit_changes_nothing(
-    policy: MakePolicy, host: RecordingHost, autojump_clock: trio.testing.MockClock
+    write: Write, policy: MakePolicy, host: RecordingHost, mock_clock: MockClock
 ) -> None:
     lua = policy("require('policy-extras.sources'):setup { 'sources.toml' }")
     await lua.load()
@@ -120,12 +119,12 @@ async def test_files_are_read_once_an_epoch_and_a_bad_edit_changes_nothing(
         return str((await lua.ask("get_egress_source", "ip-2")).source_address)
 
     assert await address() == "192.0.2.2"
-    Path("sources.toml").write_text(FILE.replace("192.0.2.2", "192.0.2.9"))
+    write("sources.toml", FILE.replace("192.0.2.2", "192.0.2.9"))
     assert await address() == "192.0.2.2"
     await lua.load()
     assert await address() == "192.0.2.9"
-    Path("sources.toml").write_text("[source.'ip-2']\nsource_address = 'nonsense'")
-    await trio.sleep(301)
+    write("sources.toml", "[source.'ip-2']\nsource_address = 'nonsense'")
+    mock_clock.jump(301)
     assert await address() == "192.0.2.9"
     (error,) = host.named("error")
     assert "what was loaded before stays in force" in error
