@@ -128,8 +128,9 @@ async def test_handlers_run(name: str, event: str, directory: Path) -> None:
 
 
 def test_validate_says_what_will_never_be_called(tmp_path: Path) -> None:
-    policy = tmp_path / "policy.lua"
-    policy.write_text("local kumo = require 'kumo'\nkumo.on('get_queue_confg', function() end)\n")
-    command = [sys.executable, "-m", "kumo_py", "serve", "--validate", "--policy", str(policy)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    assert f"{policy}:2: kumo.on('get_queue_confg'): there is no such event; did you mean" in result.stderr
+    (tmp_path / "policy.lua").write_text(
+        "local kumo = require 'kumo'\nkumo.on('get_queue_confg', function() end)\n"
+    )
+    command = [sys.executable, "-m", "kumo_py", "serve", "--validate", "--policy", "policy.lua"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True)
+    assert "policy.lua:2: kumo.on('get_queue_confg'): there is no such event; did you mean" in result.stderr
