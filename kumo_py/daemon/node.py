@@ -420,7 +420,7 @@ class Node:
 
     def _share_leases(self, client: RedisClient, queues: Queues) -> None:
         queues.limits.leases = RedisLeases(
-            client, self._leases, wall=self.wall, spawn=queues.spawn, granted=queues.connect_now
+            client, self._leases, spawn=queues.spawn, granted=queues.connect_now
         )
 
     async def shutdown_within(self, seconds: float) -> bool:

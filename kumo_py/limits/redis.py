@@ -1,13 +1,15 @@
 """Throttles and leases that several nodes share through Redis, under the keys that KumoMTA's nodes use too.
 
 A throttle is one string, the theoretical arrival time in Unix seconds; a limit is a sorted set of leases by the time
-when they expire. The server's clock counts for throttles, the nodes' clocks for leases.
+when they expire. The server's clock counts, whatever the nodes' clocks say. A lease that Redis has lost is taken anew
+if there is a place still; else the connection has to end (Lease.extend).
 """
 
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 import trio
@@ -17,7 +19,7 @@ from kumo_py.limits.shared import TROUBLE, Taken
 from kumo_py.net.redis import RedisError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from kumo_py.limits.lease import Leases
     from kumo_py.limits.spec import LimitSpec, ThrottleSpec
@@ -45,17 +47,22 @@ return {remaining, string.format('%.6f', tat - now), string.format('%.6f', missi
 """
 
 _LEASE = b"""
-local now, expires, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[1])
-if redis.call('ZCARD', KEYS[1]) >= limit then
+local duration, limit, member, mine = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4] == 'mine'
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.3f', now))
+if redis.call('ZCARD', KEYS[1]) >= limit and not (mine and redis.call('ZSCORE', KEYS[1], member)) then
   local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
   return string.format('%.3f', math.max(tonumber(first[2]) - now, 0))
 end
-redis.call('ZADD', KEYS[1], expires, ARGV[4])
+redis.call('ZADD', KEYS[1], string.format('%.3f', now + duration), member)
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
 redis.call('EXPIREAT', KEYS[1], math.ceil(tonumber(last[2])) + 1)
 return false
 """
+"""Takes a place, or keeps one that is 'mine' and takes it anew where it was lost; else tells when the first expires."""
+
+_Limits = Sequence[tuple[str, "LimitSpec"]]
 
 _AGAIN = 0.25
 """Seconds after which one asks again whose lease is being asked for."""
@@ -100,14 +107,22 @@ class RedisThrottles:
 class _Wish:
     """What one who wants a lease has been told so far."""
 
-    __slots__ = ("denied", "member", "names")
+    __slots__ = ("denied", "granted", "member")
 
     def __init__(self) -> None:
         self.member = str(uuid.uuid4())
-        self.names: tuple[str, ...] | None = None
-        """The limits under which there is a place for it; None while Redis is asked."""
+        self.granted = False
+        """There is a place for it under each limit."""
         self.denied: tuple[str, float] | None = None
         """The limit that is reached, and until when (on the callers' clock) it is not asked for again."""
+
+
+class _Member(NamedTuple):
+    """What a lease is in Redis, under which limits, and what it holds in this node."""
+
+    name: str
+    limits: _Limits
+    local: Lease | None
 
 
 class RedisLeases:
@@ -122,18 +137,15 @@ class RedisLeases:
         client: RedisClient,
         local: Leases,
         *,
-        wall: Callable[[], float],
         spawn: Callable[..., None],
         granted: Callable[[str], None],
     ) -> None:
         self._client = client
         self._local = local
-        self._wall = wall
         self._spawn = spawn
         self._granted = granted
         self._wishes: dict[str, _Wish] = {}
-        self._members: dict[Lease, tuple[str, tuple[str, ...], Lease | None]] = {}
-        """Of each lease its name in Redis, its limits there, and what it holds in this node."""
+        self._members: dict[Lease, _Member] = {}
         self._in_trouble = False
 
     def acquire(
@@ -153,64 +165,68 @@ class RedisLeases:
             self._spawn(self._ask, wish, shared, holder, duration)
         if wish.denied is not None:
             return Denied(wish.denied[0], wish.denied[1] - now)
-        if wish.names is None:
+        if not wish.granted:
             return Denied(shared[0][0], _AGAIN)
-        return self._claim(wish, [(name, spec) for name, spec in limits if spec.local], holder, now, duration)
+        return self._claim(
+            wish, shared, [(name, spec) for name, spec in limits if spec.local], holder, now, duration
+        )
 
     def _claim(
-        self, wish: _Wish, own: Sequence[tuple[str, LimitSpec]], holder: str, now: float, duration: float
+        self, wish: _Wish, shared: _Limits, own: _Limits, holder: str, now: float, duration: float
     ) -> Lease | Denied:
         held = self._local.acquire(own, holder, now, duration) if own else None
         if isinstance(held, Denied):
             return held
-        assert wish.names is not None
         del self._wishes[holder]
-        lease = Lease(self, wish.names, holder, now + duration)
-        self._members[lease] = (wish.member, wish.names, held)
+        lease = Lease(self, tuple(name for name, _ in shared), holder, now + duration)
+        self._members[lease] = _Member(wish.member, shared, held)
         return lease
 
     def drop(self, lease: Lease) -> None:
         """For `Lease.release`."""
-        member, names, held = self._members.pop(lease)
-        if held is not None:
-            held.release()
-        self._spawn(self._give_back, member, names)
+        member = self._members.pop(lease)
+        if member.local is not None:
+            member.local.release()
+        self._spawn(self._give_back, member.name, member.limits)
 
     def note_expiry(self, lease: Lease) -> None:
         """For `Lease.extend`."""
-        member, names, held = self._members[lease]
+        member = self._members[lease]
         now = trio.current_time()
-        if held is not None:
-            held.extend(now, lease.expires - now)
-        self._spawn(self._extend, member, names, self._wall() + lease.expires - now)
+        if member.local is not None:
+            member.local.extend(now, lease.expires - now)
+        self._spawn(self._extend, lease, member, lease.expires - now)
 
-    async def _ask(
-        self, wish: _Wish, limits: Sequence[tuple[str, LimitSpec]], holder: str, duration: float
-    ) -> None:
-        names: list[str] = []
+    async def _ask(self, wish: _Wish, limits: _Limits, holder: str, duration: float) -> None:
         try:
             for name, spec in limits:
-                now = self._wall()
-                times = (f"{now:.3f}", f"{now + duration:.3f}", str(spec.limit), wish.member)
-                wait = await self._client.script(_LEASE, [name.encode()], *(one.encode() for one in times))
+                wait = await self._take(name, spec, duration, wish.member)
                 if wait is not None:
-                    wish.denied = name, trio.current_time() + min(max(float(wait), _AGAIN), _DENIED)
+                    wish.denied = name, trio.current_time() + min(max(wait, _AGAIN), _DENIED)
                     break
-                names.append(name)
             self._in_trouble = False
         except RedisError as err:
             self._complain(err)
             wish.denied = limits[0][0], trio.current_time() + TROUBLE
         if wish.denied is not None:
-            await self._give_back(wish.member, names)
+            # All: where there was trouble, one may have been taken unheard.
+            await self._give_back(wish.member, limits)
             await trio.sleep_until(wish.denied[1])
             self._forget(wish, holder)
             return
-        wish.names = tuple(names)
+        wish.granted = True
         self._granted(holder)
         await trio.sleep(_KEPT)
         if self._forget(wish, holder):
-            await self._give_back(wish.member, names)
+            await self._give_back(wish.member, limits)
+
+    async def _take(
+        self, name: str, spec: LimitSpec, duration: float, member: str, *, mine: bool = False
+    ) -> float | None:
+        """None for a place, or in how many seconds the first one expires. Raises RedisError."""
+        numbers = (f"{duration:.3f}", str(spec.limit), member, "mine" if mine else "new")
+        wait = await self._client.script(_LEASE, [name.encode()], *(number.encode() for number in numbers))
+        return None if wait is None else float(wait)
 
     def _forget(self, wish: _Wish, holder: str) -> bool:
         """Whether nobody has come for it."""
@@ -219,22 +235,23 @@ class RedisLeases:
         del self._wishes[holder]
         return True
 
-    async def _give_back(self, member: str, names: Sequence[str]) -> None:
-        for name in names:
+    async def _give_back(self, member: str, limits: _Limits) -> None:
+        for name, _ in limits:
             try:
                 await self._client.command(b"ZREM", name.encode(), member.encode())
             except RedisError as err:
                 self._complain(err)  # it expires
 
-    async def _extend(self, member: str, names: Sequence[str], expires: float) -> None:
-        for name in names:
-            try:
-                await self._client.command(
-                    b"ZADD", name.encode(), b"XX", f"{expires:.3f}".encode(), member.encode()
-                )
-                await self._client.command(b"EXPIREAT", name.encode(), b"%d" % (expires + 2))
-            except RedisError as err:
-                self._complain(err)
+    async def _extend(self, lease: Lease, member: _Member, duration: float) -> None:
+        try:
+            for name, spec in member.limits:
+                if await self._take(name, spec, duration, member.name, mine=True) is not None:
+                    lease.release()  # which gives back what is left of it
+                    return
+            if lease not in self._members:
+                await self._give_back(member.name, member.limits)  # it was released meanwhile
+        except RedisError as err:
+            self._complain(err)
 
     def _complain(self, err: RedisError) -> None:
         if not self._in_trouble:

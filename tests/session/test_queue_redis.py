@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,9 +41,7 @@ async def start(
     )
     queues = node.queues
     queues.rates.store = await RedisThrottles.connect(client)
-    queues.limits.leases = RedisLeases(
-        client, node.leases, wall=time.time, spawn=queues.spawn, granted=queues.connect_now
-    )
+    queues.limits.leases = RedisLeases(client, node.leases, spawn=queues.spawn, granted=queues.connect_now)
     return node, sender
 
 

@@ -139,9 +139,7 @@ class Node:
     def __init__(self, client: RedisClient, nursery: trio.Nursery) -> None:
         self.granted: list[str] = []
         self._changed = trio.Event()
-        self.leases = RedisLeases(
-            client, Leases(), wall=time.time, spawn=nursery.start_soon, granted=self._note
-        )
+        self.leases = RedisLeases(client, Leases(), spawn=nursery.start_soon, granted=self._note)
 
     def _note(self, holder: str) -> None:
         self.granted.append(holder)
