@@ -71,6 +71,26 @@ class BounceRequest(SuspendRequest, frozen=True, kw_only=True):
     suppress_logging: bool = False
 
 
+class RebindRequest(Options, frozen=True, kw_only=True):
+    """Which scheduled queues, and what is done to the messages that wait there; see queue/rebind.py."""
+
+    campaign: str | None = None
+    tenant: str | None = None
+    domain: str | None = None
+    routing_domain: str | None = None
+    reason: str
+    data: dict[str, str]
+    """For the event; without it, metadata to set."""
+    trigger_rebind_event: bool = False
+    always_flush: bool = False
+    """Also what does not change its queue is due at once."""
+    suppress_logging: bool = False
+
+    @property
+    def criteria(self) -> Criteria:
+        return Criteria(self.campaign, self.tenant, self.domain, self.routing_domain, frozenset())
+
+
 class SuspendReadyRequest(_Request, frozen=True, kw_only=True):
     """One ready queue, by its exact name."""
 

@@ -204,8 +204,7 @@ class Sweep:
                 if found is None:
                     found = matches[queue.name] = rule.criteria.match(queue.name, queue.components)
                 if found:
-                    msg.queue = None
-                    queue.delayed -= 1
+                    queues.out_of_wheel(msg, queue)
                     try:
                         await self._bounce(msg, queue.name, rule)
                     except (KeyError, SpoolError) as err:
