@@ -159,7 +159,7 @@ def _set_ciphers(context: ssl.SSLContext, option: str, ciphers: str) -> None:
     try:
         context.set_ciphers(ciphers)
     except ssl.SSLError as err:
-        raise TlsUnusable(f"{option} '{ciphers}' cannot be used: {err.reason or err}") from err
+        raise TlsUnusable(f"{option} '{ciphers}' cannot be used: {err}") from err
 
 
 def _set_tls13_suites(context: ssl.SSLContext, option: str, suites: str) -> None:
@@ -170,7 +170,7 @@ def _set_tls13_suites(context: ssl.SSLContext, option: str, suites: str) -> None
     try:
         choose(suites)
     except ssl.SSLError as err:
-        raise TlsUnusable(f"{option} '{suites}' cannot be used: {err.reason or err}") from err
+        raise TlsUnusable(f"{option} '{suites}' cannot be used: {err}") from err
 
 
 def _set_rustls_suites(context: ssl.SSLContext, names: tuple[str, ...]) -> None:

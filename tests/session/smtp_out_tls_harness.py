@@ -25,6 +25,8 @@ NAME = "mx.b.test"
 MAIL = "MAIL FROM:<from@a.test>"
 RCPT = "RCPT TO:<to@b.test>"
 TRANSACTION = [MAIL, RCPT, "DATA", "."]
+HANDSHAKE_FAILURE = b"\x15\x03\x03\x00\x02\x02\x28"
+"""A fatal alert (RFC 8446 §6)."""
 EXTENSIONS = ("PIPELINING", "8BITMIME")
 
 
@@ -74,26 +76,23 @@ async def plain(peer: Peer) -> None:
 
 
 async def broken(peer: Peer) -> None:
-    """Offers TLS, and refuses the handshake in the clear; then it goes on with SMTP."""
+    """Offers TLS, but every handshake fails; then it goes on in the clear."""
     await peer.greet("STARTTLS", *EXTENSIONS)
-    if await peer.line() != "STARTTLS":
+    if await peer.line() == "STARTTLS":
+        await peer.send("220 go")
+        await peer.stream.receive_some()  # ClientHello
+        await peer.send(HANDSHAKE_FAILURE)
+        await peer.line()
+        await peer.ehlo(*EXTENSIONS)
+    else:
         peer._buffer = f"{peer.commands.pop()}\r\n".encode() + peer._buffer
-        await peer.converse()
-    await peer.send("220 go")
-    await peer.stream.receive_some()  # ClientHello
-    await peer.send("454 4.7.0 TLS not available")
-    while not (await _text_line(peer)).startswith("EHLO"):
-        pass
-    await peer.ehlo(*EXTENSIONS)
     await peer.converse()
 
 
-async def _text_line(peer: Peer) -> str:
-    """The next command; what is left of TLS in front of it is passed over."""
-    while b"EHLO" not in peer._buffer:
-        await peer._receive()
-    peer._buffer = peer._buffer[peer._buffer.index(b"EHLO") :]
-    return await peer.line()
+async def later(clock: MockClock, seconds: float) -> None:
+    """Let time pass at once, whatever would have happened meanwhile."""
+    clock.jump(seconds)
+    await trio.sleep(1)
 
 
 async def start(
