@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from kumo_py.policy.inventory import is_public, optional, take_inventory
-from kumo_py.policy.type_names import Names, all_structs, all_values, class_name, lua_literal
+from kumo_py.policy.type_names import Names, all_structs, all_values, class_name, lua_literal, value_doc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -195,6 +195,6 @@ def option_notes(option: Option) -> Iterator[str]:
 
 
 def _alias(value: type) -> Iterator[str]:
-    yield from _comment((value.__doc__ or "").partition("\n\n")[0])
+    yield from _comment(value_doc(value))
     yield f"---@alias {value.__name__} {value.option_type}"  # type: ignore[attr-defined]
     yield ""

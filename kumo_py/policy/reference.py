@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kumo_py.policy.inventory import constructors, is_public, take_inventory
 from kumo_py.policy.luacats import member_notes, option_notes
-from kumo_py.policy.type_names import Names, all_structs, all_values, class_name, lua_literal
+from kumo_py.policy.type_names import Names, all_structs, all_values, class_name, lua_literal, value_doc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -185,7 +185,7 @@ def _types_page(registry: Registry) -> str:
     names = Names(registry)
     lines = ["# Types of options and results", "", "| type | in Lua | meaning |", "|---|---|---|"]
     lines += [
-        _row(f"`{one.__name__}`", _code(one.option_type), (one.__doc__ or "").partition("\n\n")[0])  # type: ignore[attr-defined]
+        _row(f"`{one.__name__}`", _code(one.option_type), value_doc(one))  # type: ignore[attr-defined]
         for one in all_values(structs)
     ]
     lines.append("")

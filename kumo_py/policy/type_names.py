@@ -283,6 +283,11 @@ def all_values(structs: list[Struct]) -> list[type]:
     return sorted((one for one in found if not issubclass(one, msgspec.Struct)), key=lambda one: one.__name__)
 
 
+def value_doc(value: type) -> str:
+    """How it is written: what its docstring says before it comes to Python."""
+    return (value.__doc__ or "").partition("\n\n")[0].partition(";")[0].rstrip(".") + "."
+
+
 def lua_literal(value: object) -> str:
     """Plain data as Lua writes it."""
     match value:
