@@ -30,7 +30,7 @@ class MemoryState(enum.Enum):
     OK = "ok"
     LOW = "low"
     """Above the low threshold."""
-    NONE = "none"
+    NONE = "no"
     """Above the soft limit."""
 
 

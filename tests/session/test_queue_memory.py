@@ -15,6 +15,7 @@ from kumo_py.message.message import Message
 from kumo_py.proto.reply import Response
 from kumo_py.queue.config import EgressPath, QueueConfig, ShrinkPolicy
 from kumo_py.queue.context import InsertReason
+from kumo_py.queue.memory import MemoryState
 from kumo_py.spool import SpoolError
 
 if TYPE_CHECKING:
@@ -130,6 +131,60 @@ async def test_unsaved_bodies_stay_whatever_the_budget(
     await trio.sleep(20)
     assert node.log.kinds == ["Delivery"] * 10
     assert node.queues.memory.held == 0
+
+
+# -- when memory is short ------------------------------------------------------------------------------
+@pytest.mark.option("make_egress_path.low_memory_reduction_policy")
+@pytest.mark.option("make_egress_path.no_memory_reduction_policy")
+@pytest.mark.parametrize("policy", ["ShrinkDataAndMeta", "ShrinkData", "NoShrink"])
+@pytest.mark.parametrize("state", list(MemoryState))
+async def test_on_the_way_to_a_ready_queue_messages_leave_memory_that_is_short(
+    autojump_clock: MockClock, nursery: trio.Nursery, state: MemoryState, policy: Any
+) -> None:
+    options = {f"{state.value}_memory_reduction_policy": policy} if state is not MemoryState.OK else {}
+    path = EgressPath(connection_limit=LimitSpec(1), **options)
+    node, sender = await start_sender(nursery, {"get_egress_path_config": constant(path)})
+    node.queues.memory_state = lambda: state
+    sender.duration = 10.0
+    _, waiting = await node.send(saved=False), await node.send(saved=False)
+    shrunk = state is not MemoryState.OK and policy != "NoShrink"
+    assert node.in_spool(waiting) == shrunk
+    assert waiting.data_loaded == (not shrunk)
+    assert waiting.meta_loaded == (not shrunk or policy == "ShrinkData")
+    await node.log.reach(2)
+    assert node.log.kinds == ["Delivery", "Delivery"]
+
+
+async def test_at_the_limit_ready_queues_give_up_what_they_hold_and_keep_their_order(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    node, sender = await start_sender(nursery, ONE_CONNECTION)
+    sender.duration = 1.0
+    messages = [await node.send(saved=False) for _ in range(150)]
+    waiting = messages[1:]
+    await trio.sleep(0.5)
+    node.queues.memory.shrink_all()
+    await trio.sleep(0.2)
+    assert all(node.in_spool(msg) for msg in waiting)
+    assert not any(msg.data_loaded or msg.meta_loaded for msg in waiting)
+    assert node.queues.memory.held == 0
+    await node.log.reach(150)
+    assert sender.ids == [msg.id for msg in messages]
+
+
+async def test_at_the_limit_a_ready_queue_opens_few_connections(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    node, sender = await start_sender(nursery)
+    node.queues.memory_state = lambda: MemoryState.NONE
+    sender.duration = 5.0
+    for _ in range(30):
+        await node.send()
+    await trio.sleep(3)
+    assert sender.peak == 2
+    node.queues.memory_state = lambda: MemoryState.OK
+    await trio.sleep(2)
+    assert sender.peak > 2
 
 
 # -- the end -------------------------------------------------------------------------------------------
