@@ -32,6 +32,7 @@ class Write(Protocol):
 @pytest.fixture
 def write(policy: MakePolicy) -> Write:
     def written(name: str, text: str) -> None:
+        Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(text)
 
     return written
