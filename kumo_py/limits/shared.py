@@ -12,7 +12,7 @@ import structlog
 from kumo_py.limits.throttle import Throttles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from kumo_py.limits.spec import ThrottleSpec
 
@@ -77,6 +77,23 @@ class SharedThrottles:
             return TROUBLE
         self._in_trouble = False
         return 0.0 if wait is None else max(wait, 0.001)
+
+    async def admit_all(
+        self, rates: Sequence[tuple[str, ThrottleSpec]], *, due: float | None = None
+    ) -> tuple[float, tuple[str, ThrottleSpec]]:
+        """Take one of each, or of none, and say how long to wait, and for which.
+
+        There is one, or all are counted in this node.
+        """
+        if len(rates) == 1:
+            return await self.admit(*rates[0], due=due), rates[0]
+        now = self._clock()
+        waits = [self.local.peek(key, spec, now) for key, spec in rates]
+        longest = max(waits)
+        if longest <= 0.0:
+            for key, spec in rates:
+                self.local.admit(key, spec, now, due=due)
+        return longest, rates[waits.index(longest)]
 
     async def take(self, key: str, spec: ThrottleSpec, quantity: int = 1) -> Taken:
         """Take `quantity` of a throttle, or nothing. Raises OSError."""

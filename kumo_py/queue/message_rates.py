@@ -14,9 +14,16 @@ from kumo_py.proto.reply import EnhancedCode, Response
 from kumo_py.queue.context import InsertReason
 
 if TYPE_CHECKING:
+    from kumo_py.limits.spec import ThrottleSpec
     from kumo_py.message.message import Message
     from kumo_py.queue.queues import Queues
     from kumo_py.queue.ready import ReadyQueue
+
+
+_SAVING = 8
+
+Rates = list[tuple[str, "ThrottleSpec"]]
+"""With their keys."""
 
 
 async def admitted(queues: Queues, ready: ReadyQueue, hand: list[Message]) -> bool:
@@ -31,25 +38,68 @@ async def admitted(queues: Queues, ready: ReadyQueue, hand: list[Message]) -> bo
 
 
 async def delayed(queues: Queues, ready: ReadyQueue) -> float:
-    """Wait until the rates allow a message: 0.0. Else, when the node stops or one asks for `idle_timeout` or more, the
+    """Wait until all rates allow a message: 0.0. Else, when the node stops or one asks for `idle_timeout` or more, the
     seconds that it asks for.
     """
-    limits, rates = queues.limits, queues.rates
-    for key, spec in limits.message_rates(ready):
-        due = limits.turns.behind(key, trio.current_time(), spec.interval)
-        while True:
-            while due is not None and (left := due - trio.current_time()) > 0.0:
-                if ready.stopping:
-                    return left
-                ready.running.steps += 1
-                await trio.sleep(min(left, 1.0))
-            wait = await rates.admit(key, spec, due=due)
-            if wait <= 0.0:
+    while True:
+        path, rates = ready.path, queues.limits.message_rates(ready)
+        if not rates:
+            return 0.0
+        wait: float | None = 0.0
+        for together in _groups(queues, rates):
+            wait = await _wait_for(queues, ready, together)
+            if wait is None or wait > 0.0:
                 break
-            if wait >= ready.path.idle_timeout:
-                return wait
-            due = limits.turns.next(key, trio.current_time(), wait, spec.interval)
-    return 0.0
+        if wait is not None:
+            return wait
+        assert ready.path is not path  # so all is asked anew
+
+
+def _groups(queues: Queues, rates: Rates) -> list[Rates]:
+    """Rates that are counted here are asked together, so that none is taken before all allow it."""
+    here: Rates = []
+    groups: list[Rates] = []
+    for rate in rates:
+        if queues.rates.is_shared(rate[1]):
+            groups.append([rate])
+        else:
+            here.append(rate)
+    return [*groups, here] if here else groups
+
+
+async def _wait_for(queues: Queues, ready: ReadyQueue, rates: Rates) -> float | None:
+    """As `delayed`, of some of its rates; None when the path's options have changed meanwhile."""
+    turns, path = queues.limits.turns, ready.path
+    due: float | None = None
+    for key, spec in rates:
+        if _in_turns(spec, rates):
+            due = turns.behind(key + spec.key_suffix, trio.current_time(), spec.interval)
+            if due is not None:
+                break
+    while True:
+        while due is not None and (left := due - trio.current_time()) > 0.0:
+            if ready.stopping:
+                return left
+            if ready.path is not path:
+                return None
+            ready.running.steps += 1
+            await trio.sleep(min(left, 1.0))
+        wait, (key, spec) = await queues.rates.admit_all(rates, due=due)
+        if wait <= 0.0 or wait >= ready.path.idle_timeout:
+            return wait
+        now = trio.current_time()
+        due = now + wait
+        if _in_turns(spec, rates):
+            due = turns.next(key + spec.key_suffix, now, wait, spec.interval)
+
+
+def _in_turns(spec: ThrottleSpec, rates: Rates) -> bool:
+    """Whether those who wait come one by one.
+
+    One whose turn it is may find that another rate stops it. Where the burst saves up what it leaves, nothing is lost;
+    else all have to come when the rate allows one.
+    """
+    return len(rates) == 1 or spec.burst >= _SAVING
 
 
 async def send_back(ready: ReadyQueue, wait: float) -> None:
