@@ -108,6 +108,7 @@ class Node:
         self.templates = Templates(lambda: self.wall())
         self.injector = Injector(self)
         self._starting = True
+        self._suspend_when_spool_unhealthy = True
         self._ids = SpoolIdSource(os.urandom(6), int.from_bytes(os.urandom(2)) & 0x3FFF)
         self._log: DeliveryLog | None = None
         self._queues: Queues | None = None
@@ -228,6 +229,7 @@ class Node:
         )
         if self._redis is not None:
             self._share_leases(self._redis, self.queues)
+        self.queues.suspend_when_spool_unhealthy = self._suspend_when_spool_unhealthy
         self.queues.memory_state = lambda: self.memory.state
         self.memory.on_shortage = self.queues.memory.shrink_all
         egress = self.queues.placement.egress
@@ -454,6 +456,9 @@ class Node:
             await run()
         except (PolicyError, Rejection) as err:
             log.error(f"{what} has ended: {err}")
+
+    def suspend_delivery_when_spool_unhealthy(self, enabled: bool) -> None:
+        self._suspend_when_spool_unhealthy = enabled
 
     def validation_failed(self) -> None:
         self._valid = False

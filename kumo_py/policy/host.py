@@ -153,6 +153,10 @@ class Host(Protocol):
         """Run something in the background as long as the node runs; an error is logged and ends it."""
         ...
 
+    def suspend_delivery_when_spool_unhealthy(self, enabled: bool) -> None:
+        """Whether queues wait while the spool cannot write removals."""
+        ...
+
     def validation_failed(self) -> None:
         """The policy says that it is not fit to serve."""
         ...

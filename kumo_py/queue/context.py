@@ -33,6 +33,7 @@ class InsertReason(enum.Enum):
     LOGGED_TRANSIENT_FAILURE = "LoggedTransientFailure"
     PEER_CLOSED_CONNECTION = "PeerClosedConnection"
     PROTOCOL_CHANGED = "ProtocolChanged"
+    SPOOL_UNHEALTHY = "SpoolUnhealthy"
 
 
 Context = tuple[InsertReason, ...]

@@ -109,6 +109,7 @@ class Queues:
         self.in_hand: dict[Message, trio.lowlevel.Task | None] = {}
         """Messages that some task is busy with, and which one; None if it is to be another one soon."""
         self.stopping = False
+        self.suspend_when_spool_unhealthy = True
         self.memory = ReadyMemory(self, body_budget)
         self.memory_state: Callable[[], MemoryState] = lambda: MemoryState.OK
         self.hold, self.release = self.memory.hold, self.memory.release
@@ -319,6 +320,9 @@ class Queues:
         if self.stopping:
             await self.save(msg)  # for the next start
             return
+        if self.spool.unhealthy and self.suspend_when_spool_unhealthy:
+            await self._wait_for_spool(msg)
+            return
         if self.admin and await self.sweep.stops(msg, queue):
             return
         throttled = await self._throttle(msg, queue)
@@ -344,6 +348,14 @@ class Queues:
             await self.log.record(RecordType.TransientFailure, msg, response, where)
             context = add(context, InsertReason.LOGGED_TRANSIENT_FAILURE)
             await self.requeue(msg, response, add(context, InsertReason.FAILED_TO_INSERT))
+
+    async def _wait_for_spool(self, msg: Message) -> None:
+        text = "KumoMTA internal: delivery suspended: spool unhealthy: removals cannot be written"
+        response = internal_response(451, (4, 4, 4), text)
+        await self.spool.load_meta(msg)
+        await self.log.record(RecordType.Delayed, msg, response, LogContext())
+        reasons = (InsertReason.SPOOL_UNHEALTHY, InsertReason.LOGGED_TRANSIENT_FAILURE)
+        await self.requeue(msg, response, reasons)
 
     async def _throttle(
         self, msg: Message, queue: ScheduledQueue

@@ -237,6 +237,8 @@ class ReadyQueue:
         owner = self._owner
         if self.name in owner.admin.ready and owner.admin.ready_suspended(self.name):
             return True
+        if owner.spool.unhealthy and owner.suspend_when_spool_unhealthy:
+            return True
         return owner.source_health.rests_for(self.source.name) > 0.0
 
     @property

@@ -73,6 +73,7 @@ class GroupCommit(ABC):
         self.name = config.name
         self.notice: str | None = None
         self.problems: list[str] = []
+        self.unhealthy = False
         self._where = f"spool '{config.name}' at {config.path}"
         self._ops = ops
         self._lock_fd = lock_fd
@@ -367,6 +368,7 @@ class GroupCommit(ABC):
     def _end(self, batch: Batch, error: Exception | None) -> None:
         """Tell all who wait for the batch."""
         ticket = self._finished = batch.ticket
+        self.unhealthy = bool(self._retry)
         if error is None:
             for task in batch.waiters:
                 trio.lowlevel.reschedule(task)

@@ -26,6 +26,11 @@ class MessageSpool:
         self.data = data
         self.meta = meta
 
+    @property
+    def unhealthy(self) -> bool:
+        """Whether what is delivered now may be delivered again, because removals cannot be written."""
+        return self.meta.unhealthy or self.data.unhealthy
+
     async def save(self, *messages: Message) -> None:
         """Write what is not saved yet and wait until it is durable; several share one sync.
 

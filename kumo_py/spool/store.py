@@ -16,6 +16,8 @@ class Spool(Protocol):
     """What the operator should know about how the spool was opened."""
     problems: list[str]
     """Damage found when opening and since; one text each, at most 1,000."""
+    unhealthy: bool
+    """Whether removals could not be written the last time: what is delivered now may be delivered again."""
 
     def store(self, id: bytes, data: bytes, *, sync: bool = False) -> int:
         """Queue a write that replaces an older record of the id. Returns a ticket; never blocks.

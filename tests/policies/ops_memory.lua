@@ -9,3 +9,7 @@ kumo.on('pre_init', function()
   kumo.log_info(kumo.get_memory_low_thresh())
   kumo.enable_memory_callstack_tracking(false)
 end)
+
+kumo.on('init', function()
+  kumo.suspend_delivery_when_spool_unhealthy(false)
+end)

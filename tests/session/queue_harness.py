@@ -79,6 +79,7 @@ class MemorySpool:
     def __init__(self, name: str) -> None:
         self.name = name
         self.problems: list[str] = []
+        self.unhealthy = False
         self.stored: dict[bytes, bytes] = {}
         self.stores = 0
         self.loads = 0

@@ -105,6 +105,14 @@ def enable_memory_callstack_tracking(ctx: LuaContext, enable: bool) -> None:
         tracemalloc.stop()
 
 
+@kumo.function(
+    "suspend_delivery_when_spool_unhealthy", Param("enabled", BOOLEAN), since="dev", configures=True
+)
+def suspend_delivery_when_spool_unhealthy(ctx: LuaContext, enabled: bool) -> None:
+    """Whether delivery pauses while the spool cannot note what was delivered; it does unless set."""
+    ctx.env.host.suspend_delivery_when_spool_unhealthy(enabled)
+
+
 # -- threads ---------------------------------------------------------------------------------------------------
 # A node is one event loop on one core: there is nothing to size. The names exist so that policies load.
 def _no_pool(name: str, what: str) -> None:

@@ -249,6 +249,22 @@ async def test_many_removals_that_failed_are_written_in_pieces(monkeypatch: pyte
     await spool.aclose()
 
 
+async def test_a_spool_is_unhealthy_until_removals_are_written() -> None:
+    ops = FaultyOps(MemoryDisk())
+    spool = await open_spool(config(), ops)
+    await save(spool, 1, b"x")
+    assert not spool.unhealthy
+    ops.fault = lambda name, count: errno.EIO if name == "writev" else None
+    spool.remove(key(1))
+    await settled(spool)
+    assert spool.unhealthy
+    ops.fault = lambda name, count: None
+    await quiet(spool)
+    await settled(spool)
+    assert not spool.unhealthy
+    await spool.aclose()
+
+
 async def test_closing_writes_what_is_pending() -> None:
     disk = MemoryDisk()
     spool = await open_spool(config(), disk)
