@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from smtp_out_harness import Closed, Server, egress, routed_to, start_delivery
 
 from kumo_py.core.duration import Duration
@@ -17,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import trustme
     from smtp_out_harness import DeliveryNode, Peer, Replies, Script
     from trio.testing import MockClock
 
@@ -89,6 +92,31 @@ async def broken(peer: Peer) -> None:
     await peer.converse()
 
 
+class Identity:
+    """A server's certificate, of an authority that nobody trusts, and the records that fit it."""
+
+    def __init__(self, name: str = NAME) -> None:
+        self.authority = trustme.CA(organization_name="Authority")
+        self.leaf = self.authority.issue_cert(name, organization_name="Leaf")
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # DANE-TA: the server sends its authority too (RFC 7671 §5.2).
+        pem = self.leaf.private_key_and_cert_chain_pem.bytes() + self.authority.cert_pem.bytes()
+        with trustme.Blob(pem).tempfile() as path:
+            self.context.load_cert_chain(path)
+
+    def record(self, usage: int, selector: int = 1, matching: int = 1) -> str:
+        """As in a zone file."""
+        pem = (self.leaf.cert_chain_pems[0] if usage == 3 else self.authority.cert_pem).bytes()
+        certificate = x509.load_pem_x509_certificate(pem)
+        data = certificate.public_bytes(Encoding.DER)
+        if selector == 1:
+            key = certificate.public_key()
+            data = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        if matching:
+            data = (hashlib.sha256 if matching == 1 else hashlib.sha512)(data).digest()
+        return f"{usage} {selector} {matching} {data.hex()}"
+
+
 async def later(clock: MockClock, seconds: float) -> None:
     """Let time pass at once, whatever would have happened meanwhile."""
     clock.jump(seconds)
@@ -102,3 +130,8 @@ async def start(
     hosts = [NamedHost(name=NAME, addr=f"127.0.0.1:{server.port}") for server in servers]
     path = egress(**{"enable_tls": mode, "starttls_timeout": Duration(3), **options})
     return await start_delivery(clock, nursery, *servers, queue=routed_to(*hosts), path=path)
+
+
+def found(node: DeliveryNode) -> dict[str, int]:
+    """What DANE found, and how often."""
+    return {result.value: count for result, count in node.delivery.tls.dane.items()}

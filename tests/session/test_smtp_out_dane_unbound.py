@@ -1,0 +1,169 @@
+"""DANE with a validating resolver: an unbound on loopback that serves signed zones, and knows their keys.
+
+It is skipped where unbound is not installed (Debian: apt-get install unbound).
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import dns.dnssec
+import dns.exception
+import dns.message
+import dns.query
+import dns.rdataclass
+import dns.rdatatype
+import dns.zone
+import pytest
+import trustme
+from cryptography.hazmat.primitives.asymmetric import ec
+from smtp_out_harness import Server, egress, start_delivery
+from smtp_out_tls_harness import Identity, found, offering, plain, trusted_by_the_system
+
+from kumo_py.dns import ResolverConfig, ResolverOptions
+from kumo_py.queue.config import QueueConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import trio
+    from trio.testing import MockClock
+
+UNBOUND = shutil.which("unbound") or shutil.which("unbound", path="/usr/sbin:/sbin")
+pytestmark = pytest.mark.skipif(UNBOUND is None, reason="unbound is not installed")
+
+SOA = "@ 60 SOA ns root 1 3600 600 86400 60\n@ 60 NS ns\nns 60 A 127.0.0.1\n"
+STARTS_WITHIN = 10.0
+"""Seconds."""
+
+
+class Names(NamedTuple):
+    """Where the servers are that the records speak of, and the resolver."""
+
+    server: Server
+    resolver: str
+
+
+@pytest.fixture(scope="module")
+def ours() -> Identity:
+    return Identity()
+
+
+@pytest.fixture(autouse=True)
+def _trusted(tmp_path: Path) -> Iterator[None]:
+    with trusted_by_the_system(trustme.CA(), tmp_path):
+        yield
+
+
+def signed(origin: str, text: str) -> tuple[dns.zone.Zone, str]:
+    """The zone with its signatures, and its key as a trust anchor."""
+    zone = dns.zone.from_text(f"$ORIGIN {origin}.\n{SOA}{text}", relativize=False, check_origin=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    dnskey = dns.dnssec.make_dnskey(key.public_key(), dns.dnssec.Algorithm.ECDSAP256SHA256, flags=257)
+    dns.dnssec.sign_zone(zone, keys=[(key, dnskey)], lifetime=86400, dnskey_ttl=60)
+    return zone, f"{origin}. DNSKEY {dnskey}"
+
+
+def spoilt(zone: dns.zone.Zone, name: str) -> None:
+    """The record is changed behind its signature."""
+    rdataset = zone.get_rdataset(f"{name}.{zone.origin}", "TLSA")
+    assert rdataset is not None
+    first = rdataset.pop()
+    rdataset.add(first.replace(cert=bytes(32)))
+
+
+@pytest.fixture
+def names(ours: Identity, tmp_path: Path) -> Iterator[Names]:
+    server = Server()
+    tlsa = f"_{server.port}._tcp.mx 60 TLSA {ours.record(3)}\n"
+    host = "@ 60 MX 10 mx\nmx 60 A 127.0.0.1\n"
+    with_records, anchor = signed("b.test", host + tlsa)
+    without, anchor_2 = signed("none.test", host)
+    bogus, anchor_3 = signed("bogus.test", host + tlsa)
+    spoilt(bogus, f"_{server.port}._tcp.mx")
+    plain_zone = dns.zone.from_text(f"$ORIGIN unsigned.test.\n{SOA}{host}{tlsa}", relativize=False)
+    zones = {"b.test": with_records, "none.test": without, "bogus.test": bogus, "unsigned.test": plain_zone}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # Nothing may leave the machine: all other zones are asked for at a port where nobody listens.
+    lines = [
+        f'server:\n  directory: "{tmp_path}"\n  username: ""\n  chroot: ""\n  pidfile: ""',
+        f"  interface: 127.0.0.1@{port}\n  outgoing-interface: 127.0.0.1\n  do-not-query-localhost: no",
+        '  do-daemonize: no\n  use-syslog: no\n  num-threads: 1\n  module-config: "validator iterator"',
+        '  local-zone: "test." nodefault',
+        *(f'  trust-anchor: "{item}"' for item in (anchor, anchor_2, anchor_3)),
+        'remote-control:\n  control-enable: no\nstub-zone:\n  name: "."\n  stub-addr: 127.0.0.1@1',
+    ]
+    for origin, zone in zones.items():
+        zone.to_file(str(tmp_path / origin), relativize=False, want_origin=True)
+        lines.append(f'auth-zone:\n  name: "{origin}."\n  zonefile: "{origin}"\n  for-downstream: no')
+        lines.append("  for-upstream: yes\n  fallback-enabled: no")
+    config = tmp_path / "unbound.conf"
+    config.write_text("\n".join(lines) + "\n")
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([str(UNBOUND), "-d", "-c", str(config)], stdout=log, stderr=log)
+    try:
+        _wait_for(port, process, tmp_path / "log")
+        yield Names(server, f"127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    question = dns.message.make_query("b.test", "MX")
+    deadline = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            dns.query.udp(question, "127.0.0.1", port=port, timeout=0.2)
+        except (OSError, dns.exception.Timeout):
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail(f"unbound does not answer: {log.read_text()}")
+
+
+@pytest.mark.parametrize(
+    ("domain", "tls", "kind", "result"),
+    [
+        ("b.test", True, "Delivery", "ok"),
+        ("b.test", False, "TransientFailure", "ok"),
+        ("none.test", False, "Delivery", "not_applicable"),
+        ("unsigned.test", False, "Delivery", "insecure_chain"),
+        ("bogus.test", True, "TransientFailure", "tempfail"),
+        ("bogus.test", False, "TransientFailure", "tempfail"),
+    ],
+)
+async def test_enable_dane_with_unbound(
+    mock_clock: MockClock,
+    nursery: trio.Nursery,
+    names: Names,
+    ours: Identity,
+    domain: str,
+    tls: bool,
+    kind: str,
+    result: str,
+) -> None:
+    server = names.server
+    server.scripts = (offering(ours.context) if tls else plain,)
+    path = egress(enable_dane=True, smtp_port=server.port)
+    node = await start_delivery(mock_clock, nursery, server, queue=QueueConfig(), path=path)
+    mock_clock.autojump_threshold = 1.0  # lookups take real time
+    resolve(node, names.resolver)
+    await node.send(f"to@{domain}")
+    await node.log.reach(1)
+    assert (node.log.kinds, found(node)) == ([kind], {result: 1})
+    assert len(server.messages) == (kind == "Delivery")
+    mock_clock.autojump_threshold = 0.005
+    await node.stop()
+
+
+def resolve(node: Any, resolver: str) -> None:
+    node.resolver.reconfigure(ResolverConfig(name_servers=[resolver], options=ResolverOptions(validate=True)))
