@@ -27,7 +27,7 @@ async def test_messages_wait_by_their_schedule(autojump_clock: MockClock, nurser
 
 
 async def test_dispatchers_take_no_more(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    node, sender = await start_sender(nursery)
+    node, _sender = await start_sender(nursery)
     await node.send()
     await node.log.reach(1)
     [ready] = node.queues.ready.values()
@@ -36,7 +36,7 @@ async def test_dispatchers_take_no_more(autojump_clock: MockClock, nursery: trio
 
 
 async def test_the_policy_may_take_the_risk(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    node, sender = await start_sender(nursery)
+    node, _sender = await start_sender(nursery)
     node.queues.spool.data.unhealthy = True
     node.queues.suspend_when_spool_unhealthy = False
     await node.send()
