@@ -219,7 +219,7 @@ _BOUNDS = (
 
 
 def _is_integer(value: object) -> bool:
-    return type(value) is int or (type(value) is float and value.is_integer())
+    return type(value) is int or (type(value) is float and value.is_integer() and abs(value) < 2**63)
 
 
 def _is_string(value: object) -> bool:

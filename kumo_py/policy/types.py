@@ -145,7 +145,9 @@ class _Integer:
         if type(raw) is int:
             return raw
         raw = _number_of(raw)
-        if type(raw) is int or (type(raw) is float and raw.is_integer()):
+        if type(raw) is int or (
+            type(raw) is float and raw.is_integer() and -MAX_INTEGER <= raw < MAX_INTEGER
+        ):
             return int(raw)
         raise ValueError(f"must be an integer, got {shown(raw)}")
 
@@ -626,10 +628,16 @@ def shared(ctx: LuaContext, raw: LuaValue, depth: int = 0) -> LuaValue:
         if type(value) in (bytes, int):
             raise ValueError(f"cannot keep a {name.decode()}, which belongs to its event")
         return value
-    items = {shared(ctx, key, depth): shared(ctx, item, depth + 1) for key, item in raw.items()}
+    items = {_shared_key(key): shared(ctx, item, depth + 1) for key, item in raw.items()}
     if found is not None or (items and set(items) == set(range(1, len(items) + 1))):
         return [items.get(n) for n in range(1, len(raw) + 1)]
     return items
+
+
+def _shared_key(raw: LuaValue) -> LuaValue:
+    if type(raw) in (bytes, bool, int, float):
+        return raw
+    raise ValueError(f"cannot have {shown(raw)} as a key")
 
 
 def to_lua(ctx: LuaContext, value: object, depth: int = 0) -> LuaValue:

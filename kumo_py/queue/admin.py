@@ -25,6 +25,9 @@ DEFAULT_DURATION = 300.0
 """Seconds for which a rule lasts that does not say."""
 
 
+_LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
+
+
 class Timestamp(float):
     """Unix seconds, written as RFC 3339 has it, such as "2026-12-24T18:00:00Z": the type of `expires`."""
 
@@ -45,7 +48,7 @@ class Timestamp(float):
         raise ValueError(f"{value!r} is not a time: write a date, time and zone such as 2026-12-24T18:00:00Z")
 
     def to_option(self) -> str:
-        return datetime.fromtimestamp(self, UTC).isoformat().replace("+00:00", "Z")
+        return datetime.fromtimestamp(min(self, _LAST), UTC).isoformat().replace("+00:00", "Z")
 
 
 class _Request(Options, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ local kumo, driver = ...
 local class, kinds, contents_of, where = driver.class, driver.kinds, driver.contents_of, driver.where
 local rawtype, getmetatable, getinfo = driver.rawtype, driver.getmetatable, driver.getinfo
 local setmetatable, pcall, error, next, tostring = setmetatable, pcall, error, next, tostring
+local math_tointeger = math.tointeger
 
 local functions = {}
 
@@ -101,7 +102,11 @@ end
 -- Call stacks -----------------------------------------------------------------------------------------------
 function functions.traceback(level)
   local frames = {}
-  local n = level + 1
+  local n = math_tointeger(level)
+  if not n or n < 0 or n > 1000000 then
+    error(where() .. "kumo.traceback: argument 'level' must be an integer from 0 to 1000000, got " .. tostring(level), 0)
+  end
+  n = n + 1
   local info = getinfo(n, 'nSlt')
   while info do
     frames[#frames + 1] = {

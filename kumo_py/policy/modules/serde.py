@@ -159,4 +159,15 @@ def _table(value: object) -> dict[str, object]:
     """Raises ValueError."""
     if not isinstance(value, dict):
         raise ValueError("TOML is a table with keys at its top")
+    return {key: _without_nil(item) for key, item in value.items() if item is not None}
+
+
+def _without_nil(value: object) -> object:
+    """TOML has no nil: keys without a value are left out. Raises ValueError for lists with holes."""
+    if isinstance(value, dict):
+        return {key: _without_nil(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        if None in value:
+            raise ValueError(f"TOML has no nil, but item {value.index(None) + 1} of a list is nil")
+        return [_without_nil(item) for item in value]
     return value
