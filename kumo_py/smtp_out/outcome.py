@@ -94,7 +94,7 @@ def _too_many(response: Response) -> bool:
 
 
 async def _rewritten(queues: Queues, msg: Message, response: Response) -> Response:
-    if response.code == 250:
+    if response.code == 250 or response.command is None:  # what this node said itself
         return response
     name = QueueName.parse(msg.queue_name)
     try:

@@ -62,6 +62,7 @@ async def emptied(node: Any) -> None:
     await until(lambda: len(node.queues.spool.data) == 0)
 
 
+@pytest.mark.option("make_queue_config.protocol.custom_lua.constructor")
 async def test_messages_go_over_one_connection(tmp_path: Path) -> None:
     methods = """
     function connection:send(msg)
@@ -120,6 +121,9 @@ async def test_a_4xx_is_tried_again_and_others_bounce(tmp_path: Path) -> None:
     assert all(texts[text] == 1 for text in ("later", "never", "bye", "odd", "ok 0", "ok 2", "ok 4"))
 
 
+@pytest.mark.option("make_queue_config.protocol.custom_lua.min_batch_size")
+@pytest.mark.option("make_queue_config.protocol.custom_lua.max_batch_latency")
+@pytest.mark.option("make_queue_config.protocol.custom_lua.batch_size")
 async def test_batches(tmp_path: Path) -> None:
     methods = """
     function connection:send_batch(list)

@@ -30,6 +30,8 @@ def handlers(strategy: RefreshStrategy) -> dict[str, Callable[..., Any]]:
     }
 
 
+@pytest.mark.option("make_egress_path.refresh_interval")
+@pytest.mark.option("make_queue_config.refresh_interval")
 async def test_by_the_clock(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     node, _ = await start_sender(nursery, handlers("Ttl"))
     await node.send()
@@ -43,6 +45,8 @@ async def test_by_the_clock(autojump_clock: MockClock, nursery: trio.Nursery) ->
     assert [node.policy.count(event) for event in EVENTS] == [2, 2, 2, 2]
 
 
+@pytest.mark.option("make_egress_path.refresh_strategy")
+@pytest.mark.option("make_queue_config.refresh_strategy")
 async def test_by_the_epoch(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     node, _ = await start_sender(nursery, handlers("Epoch"))
     for _ in range(3):

@@ -60,6 +60,8 @@ async def test_files_never_collide(nursery: trio.Nursery, tmp_path: Path) -> Non
     assert len(files(tmp_path / "all" / "new")) == 40
 
 
+@pytest.mark.option("make_queue_config.protocol.dir_mode")
+@pytest.mark.option("make_queue_config.protocol.file_mode")
 async def test_modes(nursery: trio.Nursery, tmp_path: Path) -> None:
     node = await start_node(nursery, maildirs(tmp_path, dir_mode=0o2770, file_mode=0o660))
     await node.send("to@b.test")
@@ -69,6 +71,7 @@ async def test_modes(nursery: trio.Nursery, tmp_path: Path) -> None:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o2770
 
 
+@pytest.mark.option("make_queue_config.protocol.maildir_path")
 @pytest.mark.parametrize(
     ("template", "expected"),
     [

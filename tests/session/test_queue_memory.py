@@ -28,6 +28,7 @@ ONE_CONNECTION: Handlers = {"get_egress_path_config": constant(EgressPath(connec
 
 
 # -- leaving memory ------------------------------------------------------------------------------------
+@pytest.mark.option("make_queue_config.shrink_policy")
 @pytest.mark.parametrize(
     ("policies", "wait", "data", "meta"),
     [

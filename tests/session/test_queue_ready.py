@@ -149,6 +149,7 @@ async def test_a_broken_path_handler_delays_the_message(
 
 
 # -- a full ready queue --------------------------------------------------------------------------------
+@pytest.mark.option("make_egress_path.max_ready")
 async def test_a_full_ready_queue_delays_without_an_attempt(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -183,6 +184,10 @@ async def test_delayed_by_a_full_ready_queue_they_all_come_through(
 
 
 # -- sources -------------------------------------------------------------------------------------------
+@pytest.mark.option("make_egress_pool.entries.weight")
+@pytest.mark.option("make_egress_pool.entries.name")
+@pytest.mark.option("make_egress_pool.name")
+@pytest.mark.option("make_queue_config.egress_pool")
 async def test_sources_are_chosen_by_weighted_round_robin(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -225,6 +230,7 @@ async def test_a_full_source_is_left_out(autojump_clock: MockClock, nursery: tri
     assert node.log.kinds == ["Delayed"]
 
 
+@pytest.mark.option("make_egress_path.source_selection_rate")
 async def test_a_source_that_is_throttled_is_left_out(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -240,6 +246,7 @@ async def test_a_source_that_is_throttled_is_left_out(
     assert Counter(sender.sources) == {"s1": 1, "s2": 4}
 
 
+@pytest.mark.option("make_egress_path.additional_source_selection_rates")
 async def test_when_all_sources_are_throttled_an_attempt_is_counted(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -273,6 +280,7 @@ async def test_an_empty_pool_counts_an_attempt(
     assert asked[3:] == (["Received", "LoggedTransientFailure", "FailedToInsertIntoReadyQueue"], True, None)
 
 
+@pytest.mark.option("make_egress_pool.ttl")
 async def test_a_changed_pool_is_taken_up_after_its_ttl(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -334,6 +342,7 @@ async def test_a_huge_connection_limit_costs_nothing(
         assert await _connections(nursery, 3, 10**12) == 3
 
 
+@pytest.mark.option("make_egress_path.connection_limit")
 async def test_the_connection_limit_is_never_exceeded(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -358,6 +367,7 @@ async def test_leases_outlive_their_duration_while_the_connection_lives(
     assert len(sender.sent) == 3
 
 
+@pytest.mark.option("make_egress_path.additional_connection_limits")
 async def test_additional_limits_are_shared_by_name_across_paths(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -385,6 +395,7 @@ async def test_a_denied_connection_is_opened_when_the_place_is_free(
     assert sender.times == [pytest.approx(0.0), pytest.approx(12.5, abs=2.0)]
 
 
+@pytest.mark.option("make_egress_path.max_connection_rate")
 async def test_max_connection_rate_spaces_connections(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -402,6 +413,7 @@ async def test_max_connection_rate_spaces_connections(
     assert all(10.0 <= gap <= 11.1 for gap in gaps)
 
 
+@pytest.mark.option("make_egress_path.idle_timeout")
 async def test_idle_timeout_closes_connections(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     node, sender = await start_sender(nursery, path(idle_timeout=Duration(5)))
     await node.send()

@@ -215,6 +215,8 @@ async def test_the_null_queue_drops_without_a_record(
     assert node.policy.asked == []
 
 
+@pytest.mark.option("make_queue_config.retry_interval")
+@pytest.mark.option("make_queue_config.max_retry_interval")
 async def test_retries_follow_the_formula(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     config = QueueConfig(
         retry_interval=Duration("5m"), max_retry_interval=Duration("20m"), max_age=Duration("3h")
@@ -258,6 +260,7 @@ async def test_by_default_the_second_attempt_comes_after_twenty_minutes(
     assert 2370 <= third - second <= 2430 + TICK
 
 
+@pytest.mark.option("make_queue_config.max_age")
 async def test_expiry_is_judged_by_the_next_attempt(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     config = QueueConfig(retry_interval=Duration(600), max_age=Duration(3600))
     node, sender = await start_sender(nursery, {"get_queue_config": constant(config)})
@@ -410,6 +413,7 @@ async def test_without_a_configuration_no_message_expires(
 
 
 # -- throttles -----------------------------------------------------------------------------------------
+@pytest.mark.option("make_queue_config.max_message_rate")
 async def test_max_message_rate_holds_messages_back_without_an_attempt(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:

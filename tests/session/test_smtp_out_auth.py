@@ -48,6 +48,8 @@ def _trusted(authority: trustme.CA, tmp_path: Path) -> Iterator[None]:
         yield
 
 
+@pytest.mark.option("make_egress_path.smtp_auth_plain_username")
+@pytest.mark.option("make_egress_path.smtp_auth_plain_password")
 async def test_smtp_auth_plain_username_and_password(
     mock_clock: MockClock, nursery: trio.Nursery, authority: trustme.CA
 ) -> None:
@@ -133,6 +135,7 @@ async def test_the_password_is_not_in_the_record(
     assert "tiger" not in record.content
 
 
+@pytest.mark.option("make_egress_path.auth_timeout")
 async def test_auth_timeout(mock_clock: MockClock, nursery: trio.Nursery, authority: trustme.CA) -> None:
     server = Server(offering(context_for(authority), replies={"AUTH": "silence"}))
     node = await start(mock_clock, nursery, server, **LOGIN, auth_timeout=Duration(9))
@@ -145,6 +148,7 @@ async def test_auth_timeout(mock_clock: MockClock, nursery: trio.Nursery, author
 
 
 # -- allow_smtp_auth_plain_without_tls, ..._without_valid_certificate ---------------------------------------
+@pytest.mark.option("make_egress_path.allow_smtp_auth_plain_without_tls")
 @pytest.mark.parametrize("mode", ["Opportunistic", "OpportunisticInsecure", "Disabled"])
 @pytest.mark.parametrize("allowed", [False, True])
 async def test_allow_smtp_auth_plain_without_tls(
@@ -175,6 +179,7 @@ async def test_allow_smtp_auth_plain_without_tls(
         assert "allow_smtp_auth_plain_without_tls" in node.log.records[0].content
 
 
+@pytest.mark.option("make_egress_path.allow_smtp_auth_plain_without_valid_certificate")
 @pytest.mark.parametrize("mode", ["OpportunisticInsecure", "RequiredInsecure"])
 @pytest.mark.parametrize("allowed", [False, True])
 async def test_allow_smtp_auth_plain_without_valid_certificate(

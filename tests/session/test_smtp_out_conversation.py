@@ -9,6 +9,7 @@ from queue_harness import BODY, constant
 from smtp_out_harness import Server, answering, egress, start_delivery, usual
 
 from kumo_py.core.duration import Duration
+from kumo_py.core.policy import PolicyError
 
 if TYPE_CHECKING:
     import trio
@@ -65,6 +66,7 @@ async def test_the_envelope_is_one_write_with_pipelining(
     )
 
 
+@pytest.mark.option("make_egress_path.enable_pipelining")
 @pytest.mark.parametrize("offered", [True, False])
 async def test_without_pipelining_each_command_waits_for_its_reply(
     mock_clock: MockClock, nursery: trio.Nursery, offered: bool
@@ -89,6 +91,8 @@ async def test_without_pipelining_each_command_waits_for_its_reply(
     ]
 
 
+@pytest.mark.option("make_egress_path.ehlo_domain")
+@pytest.mark.option("make_egress_source.ehlo_domain")
 async def test_the_ehlo_name_comes_from_path_source_or_host(
     mock_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -108,6 +112,7 @@ async def test_the_ehlo_name_comes_from_path_source_or_host(
     assert other.commands[0][0] == "EHLO path.test"
 
 
+@pytest.mark.option("make_egress_path.use_lmtp")
 async def test_lmtp_says_lhlo(mock_clock: MockClock, nursery: trio.Nursery) -> None:
     server = Server()
     node = await start_delivery(mock_clock, nursery, server, path=egress(use_lmtp=True))
@@ -230,6 +235,7 @@ async def test_a_second_message_that_the_server_cannot_take(
     assert len(server.messages) == 2
 
 
+@pytest.mark.option("make_egress_path.ignore_8bit_checks")
 async def test_ignore_8bit_checks_sends_regardless(mock_clock: MockClock, nursery: trio.Nursery) -> None:
     server = Server(usual("PIPELINING"))
     node = await start_delivery(mock_clock, nursery, server, path=egress(ignore_8bit_checks=True))
@@ -266,6 +272,7 @@ async def test_the_next_envelope_rides_with_the_body(mock_clock: MockClock, nurs
     ]
 
 
+@pytest.mark.option("make_egress_path.enable_rset")
 async def test_without_enable_rset_none_is_sent_after_success(
     mock_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -301,6 +308,7 @@ async def test_after_a_refusal_the_next_message_begins_with_rset(
     assert len(server.messages) == 1
 
 
+@pytest.mark.option("make_egress_path.max_deliveries_per_connection")
 async def test_max_deliveries_per_connection(mock_clock: MockClock, nursery: trio.Nursery) -> None:
     server = Server()
     node = await start_delivery(mock_clock, nursery, server, path=egress(max_deliveries_per_connection=2))
@@ -480,6 +488,33 @@ async def test_the_policy_may_rewrite_a_status(
     (record,) = node.log.records
     assert (record.kind, record.code) == (kind, code)
     assert record.content == f"{reply[10:]} (kumomta: status was rewritten from {reply[:3]} -> {code})"
+
+
+async def test_what_this_node_says_itself_is_not_rewritten(
+    mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    handlers = {"smtp_client_rewrite_delivery_status": constant(450)}
+    node = await start_delivery(mock_clock, nursery, Server(usual("PIPELINING")), handlers=handlers)
+    await node.send(data="Subject: x\r\n\r\nä\r\n".encode())
+    await node.done(1)
+    (record,) = node.log.records
+    assert (record.kind, record.code) == ("Bounce", 554)
+    assert node.policy.count("smtp_client_rewrite_delivery_status") == 0
+
+
+async def test_an_event_that_fails_leaves_the_status(mock_clock: MockClock, nursery: trio.Nursery) -> None:
+    def fail(*_: object) -> None:
+        raise PolicyError("policy.lua:3: oops")
+
+    node = await start_delivery(
+        mock_clock,
+        nursery,
+        Server(usual(RCPT="450 4.2.1 later")),
+        handlers={"smtp_client_rewrite_delivery_status": fail},
+    )
+    await node.send()
+    await node.done(1)
+    assert node.log.brief == [("TransientFailure", 450)]
 
 
 async def test_a_delivery_is_not_rewritten(mock_clock: MockClock, nursery: trio.Nursery) -> None:

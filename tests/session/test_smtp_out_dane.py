@@ -82,6 +82,7 @@ def secure(text: str) -> ZoneText:
 
 
 # -- usable records ------------------------------------------------------------------------------------------
+@pytest.mark.option("make_egress_path.enable_dane")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("usage", [2, 3])
 async def test_enable_dane_takes_the_certificate_of_the_record_and_no_other(
@@ -376,6 +377,7 @@ async def test_a_host_of_an_unsigned_zone_without_an_alias_has_none(
 
 
 # -- treat_mx_list_as_secure --------------------------------------------------------------------------------------
+@pytest.mark.option("make_queue_config.protocol.smtp.treat_mx_list_as_secure")
 @pytest.mark.parametrize("trusted", [False, True])
 async def test_treat_mx_list_as_secure(
     mock_clock: MockClock, nursery: trio.Nursery, ours: Identity, trusted: bool

@@ -383,6 +383,12 @@ def then_silent(before: Callable[[Peer], Any]) -> Script:
     return script
 
 
+@pytest.mark.option("make_egress_path.banner_timeout")
+@pytest.mark.option("make_egress_path.ehlo_timeout")
+@pytest.mark.option("make_egress_path.mail_from_timeout")
+@pytest.mark.option("make_egress_path.rcpt_to_timeout")
+@pytest.mark.option("make_egress_path.data_timeout")
+@pytest.mark.option("make_egress_path.data_dot_timeout")
 @pytest.mark.parametrize(
     ("before", "seconds", "code", "what"),
     [
@@ -427,6 +433,7 @@ async def test_every_wait_has_its_timeout(
     await node.stop()
 
 
+@pytest.mark.option("make_egress_path.rset_timeout")
 @pytest.mark.parametrize("extensions", [EXTENSIONS, BARE])
 async def test_rset_has_its_timeout(
     mock_clock: MockClock, nursery: trio.Nursery, extensions: tuple[str, ...]

@@ -37,6 +37,9 @@ async def refuse(peer: Peer) -> None:
 
 
 # -- mx_list -------------------------------------------------------------------------------------------
+@pytest.mark.option("make_queue_config.protocol.smtp.mx_list")
+@pytest.mark.option("make_egress_path.smtp_port")
+@pytest.mark.option("make_egress_source.remote_port")
 @pytest.mark.parametrize(
     "form", ["[ip]:port", "ip:port", "name:port", "name and addr", "smtp_port", "remote_port"]
 )
@@ -100,6 +103,8 @@ async def test_ipv6(mock_clock: MockClock, nursery: trio.Nursery) -> None:
     assert record.context.peer.addr == f"[::1]:{port}"
 
 
+@pytest.mark.option("make_egress_source.source_address")
+@pytest.mark.option("make_egress_source.name")
 async def test_the_source_address_is_bound(mock_clock: MockClock, nursery: trio.Nursery) -> None:
     from kumo_py.queue.config import EgressPool, PoolEntry
 
@@ -208,6 +213,7 @@ STRATEGIES = {
 }
 
 
+@pytest.mark.option("make_egress_path.reconnect_strategy")
 @pytest.mark.parametrize("strategy", STRATEGIES)
 async def test_reconnect_strategies(mock_clock: MockClock, nursery: trio.Nursery, strategy: str) -> None:
     first, second = Server(drop), Server()
@@ -225,6 +231,7 @@ async def test_reconnect_strategies(mock_clock: MockClock, nursery: trio.Nursery
     assert len(sessions) == (3 if strategy == "TerminateSession" else 1)
 
 
+@pytest.mark.option("make_egress_path.consecutive_connection_failures_before_delay")
 async def test_too_many_failed_connections_delay_the_whole_queue(
     mock_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -258,6 +265,7 @@ async def test_a_success_resets_the_count_of_failures(mock_clock: MockClock, nur
 
 
 # -- nobody to connect to --------------------------------------------------------------------------------------
+@pytest.mark.option("make_egress_path.prohibited_hosts")
 @pytest.mark.parametrize(
     ("recipient", "zone", "path", "code", "enhanced", "text"),
     [
@@ -332,6 +340,7 @@ async def test_no_plan_is_an_answer_for_the_whole_queue(
         assert node.in_spool(msg) == (code < 500)
 
 
+@pytest.mark.option("make_egress_path.skip_hosts")
 async def test_skipped_hosts_leave_the_others(mock_clock: MockClock, nursery: trio.Nursery) -> None:
     zone = "$ORIGIN test.\nb MX 10 first.b\nb MX 20 second.b\nfirst.b A 127.0.0.2\nsecond.b A 127.0.0.1\n"
     server = Server()

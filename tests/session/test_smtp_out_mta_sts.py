@@ -143,6 +143,7 @@ async def test_enforce_sends_to_hosts_of_the_policy_only(
     assert unlisted.peers == []
 
 
+@pytest.mark.option("make_egress_path.enable_mta_sts")
 async def test_enable_mta_sts_false_leaves_tls_to_the_path(
     mock_clock: MockClock, nursery: trio.Nursery
 ) -> None:

@@ -39,6 +39,7 @@ async def be_silent(peer: Peer) -> None:
 FAILURES = [drop_after_mail, say_421, say_421_in_the_end, be_silent]
 
 
+@pytest.mark.option("make_egress_path.try_next_host_on_transport_error")
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("strategy", ["ConnectNextHost", "ReconnectSameHost", "TerminateSession"])
 @pytest.mark.parametrize("enabled", [True, False])

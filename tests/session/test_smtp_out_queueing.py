@@ -53,6 +53,7 @@ async def test_a_short_throttle_delay_holds_the_connection(
     assert len(server.peers) == 1
 
 
+@pytest.mark.option("make_egress_path.max_message_rate")
 async def test_a_long_throttle_delay_empties_the_ready_queue(
     mock_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -85,6 +86,7 @@ async def test_a_long_throttle_delay_empties_the_ready_queue(
     await node.stop()
 
 
+@pytest.mark.option("make_egress_path.additional_message_rate_throttles")
 async def test_an_additional_throttle_is_shared_by_name(mock_clock: MockClock, nursery: trio.Nursery) -> None:
     first, second = Server(), Server()
     await nursery.start(first.serve)

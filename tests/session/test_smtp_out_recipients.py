@@ -159,6 +159,7 @@ async def test_lmtp_answers_for_each_recipient(mock_clock: MockClock, nursery: t
 
 
 # -- more than one transaction -------------------------------------------------------------------------
+@pytest.mark.option("make_egress_path.max_recipients_per_batch")
 @EXTENSIONS
 async def test_batches(mock_clock: MockClock, nursery: trio.Nursery, extensions: tuple[str, ...]) -> None:
     server = Server(usual(*extensions))

@@ -46,6 +46,7 @@ def _trusted(authority: trustme.CA, tmp_path: Path) -> Iterator[None]:
 
 
 # -- the five modes --------------------------------------------------------------------------------------
+@pytest.mark.option("make_egress_path.enable_tls")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("certificate", ["good", "other name", "other authority", "none"])
 async def test_modes(

@@ -78,6 +78,8 @@ def as_source(blob: trustme.Blob, how: str, path: Path) -> KeySource:
     return KeySource(path=str(path))
 
 
+@pytest.mark.option("make_egress_path.tls_certificate")
+@pytest.mark.option("make_egress_path.tls_private_key")
 @pytest.mark.parametrize("how", ["key_data", "path"])
 async def test_tls_certificate_and_tls_private_key(
     mock_clock: MockClock, nursery: trio.Nursery, authority: trustme.CA, tmp_path: Path, how: str
@@ -176,6 +178,9 @@ async def test_a_renewed_tls_certificate_is_taken_up(
 OPENSSL = {"tls_prefer_openssl": True}
 
 
+@pytest.mark.option("make_egress_path.tls_prefer_openssl")
+@pytest.mark.option("make_egress_path.openssl_cipher_list")
+@pytest.mark.option("make_egress_path.rustls_cipher_suites")
 @pytest.mark.parametrize(
     ("options", "cipher", "version"),
     [
@@ -223,6 +228,7 @@ async def test_ciphers_before_tls13(
     assert (tls.cipher, tls.protocol_version) == (cipher, version)
 
 
+@pytest.mark.option("make_egress_path.openssl_options")
 @pytest.mark.parametrize(
     ("options", "version"),
     [
@@ -266,6 +272,7 @@ async def test_rustls_cipher_suites_of_tls13_only(
     assert node.log.kinds == ["TransientFailure"]
 
 
+@pytest.mark.option("make_egress_path.openssl_cipher_suites")
 async def test_openssl_cipher_suites_are_heeded_or_named(
     mock_clock: MockClock, nursery: trio.Nursery, authority: trustme.CA
 ) -> None:
@@ -371,6 +378,7 @@ async def test_OpportunisticInsecure_advises_if_all_hosts_are_lost_after_STARTTL
     assert "after STARTTLS, which failed (TLS handshake with mx.b.test: " in record.content
 
 
+@pytest.mark.option("make_egress_path.opportunistic_tls_reconnect_on_failed_handshake")
 @pytest.mark.parametrize("mode", OPPORTUNISTIC)
 async def test_opportunistic_tls_reconnect_on_failed_handshake(
     mock_clock: MockClock, nursery: trio.Nursery, mode: str
@@ -458,6 +466,7 @@ async def test_reconnect_where_EHLO_fails_after_the_handshake(
     assert server.commands[1] == [HELLO, *TRANSACTION, "QUIT"]
 
 
+@pytest.mark.option("make_egress_path.remember_broken_tls")
 @pytest.mark.parametrize("mode", OPPORTUNISTIC)
 async def test_remember_broken_tls(
     mock_clock: MockClock, nursery: trio.Nursery, authority: trustme.CA, mode: str
