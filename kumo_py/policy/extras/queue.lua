@@ -435,13 +435,20 @@ local function check_tenants(data, problems, files)
   end
 end
 
-local function check_monitored(problems, files)
-  local monitored = {}
-  for _, path in ipairs(kumo.eval_config_monitor_globs()) do
-    monitored[path] = true
+-- Monitored files have whole paths; what the policy names may be relative to where the node was started.
+local function is_monitored(file, monitored)
+  for _, path in ipairs(monitored) do
+    if path == file or utils.ends_with(path, '/' .. file:gsub('^%./', '')) then
+      return true
+    end
   end
+  return false
+end
+
+local function check_monitored(problems, files)
+  local monitored = kumo.eval_config_monitor_globs()
   for _, file in ipairs(files) do
-    if type(file) == 'string' and not monitored[file] then
+    if type(file) == 'string' and not is_monitored(file, monitored) then
       problems:add(file, '', 'edits would not be noticed: name it in kumo.set_config_monitor_globs')
     end
   end

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -33,6 +33,10 @@ def set_config_monitor_globs(ctx: LuaContext, globs: list[str]) -> None:
 @kumo.function("eval_config_monitor_globs", result=ListOf(TEXT), since="2024.11.08-d383b033")
 async def eval_config_monitor_globs(ctx: LuaContext) -> list[str]:
     """The files that the globs match now, in order."""
+    if ctx.env.validating:  # what init asked for had no effect, but its globs can be looked at
+        for call in ctx.env.configured:
+            if call.label == "kumo.set_config_monitor_globs":
+                ctx.env.host.set_config_monitor_globs(cast("list[str]", call.arguments[0]))
     return await ctx.env.host.monitored_files()
 
 
