@@ -151,7 +151,7 @@ async def _site_name(name: QueueName, protocol: DeliveryProtocol, resolver: Reso
 
 async def _path_options(policy: LuaPolicy, route: str, source: str, site: str) -> list[Choice]:
     last = policy.env.state(LastAsked)
-    last.what = None
+    last.forget()
     asked = await policy.ask("get_egress_path_config", route, source, site)
     settings: Settings = {}
     if last.what is not None:

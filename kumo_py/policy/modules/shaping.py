@@ -30,6 +30,9 @@ class LastAsked:
     def __init__(self) -> None:
         self.what: tuple[Shaping, str, str, str] | None = None
 
+    def forget(self) -> None:
+        self.what = None
+
 
 @shaping.function(
     "load",
