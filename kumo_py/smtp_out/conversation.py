@@ -14,7 +14,7 @@ import trio
 
 from kumo_py.proto.client import stuff
 from kumo_py.queue.message_rates import delayed, send_back
-from kumo_py.smtp_out.demand import destination_of, matters, may_ride
+from kumo_py.smtp_out.demand import all_may_ride, destination_of, may_ride
 from kumo_py.smtp_out.envelope import Envelope, Refused, Untried, envelope_replies
 from kumo_py.smtp_out.outcome import settle
 from kumo_py.spool import SpoolError
@@ -49,6 +49,7 @@ class Conversation:
     """See the module."""
 
     __slots__ = (
+        "_cleared",
         "_connection",
         "_context",
         "_destination",
@@ -56,7 +57,6 @@ class Conversation:
         "_pipelining",
         "_queues",
         "_ready",
-        "_rides",
         "_scope",
         "_tried",
         "_work",
@@ -86,8 +86,9 @@ class Conversation:
         self._pipelining = ready.path.enable_pipelining and "PIPELINING" in connection.extensions
         self._tried = 0
         """Messages tried on this connection."""
-        self._rides: str | None = "" if matters(ready, queues.resolver) else None
-        """The queue whose messages may go over this connection; None if all may."""
+        all_may = all_may_ride(ready, queues.resolver, destination, connection)
+        self._cleared: set[str] | None = None if all_may else set()
+        """The queues whose messages may go over this connection; None if all may."""
 
     async def run(self) -> End:
         """Send message after message. Raises ConnectionFailed, with the one that was being tried in hand."""
@@ -98,7 +99,7 @@ class Conversation:
             if work.sent is None:
                 if not await self._load(msg):
                     continue
-                if self._rides is not None and not await self._may_ride(msg):
+                if self._cleared is not None and not await self._may_ride(msg, self._cleared):
                     return End.ANEW
                 if not await self._admitted():
                     continue
@@ -178,7 +179,7 @@ class Conversation:
         msg = ready.messages[0]
         if not (msg.data_loaded and msg.meta_loaded):
             return None
-        if self._rides is not None and self._rides != msg.queue_name:
+        if self._cleared is not None and msg.queue_name not in self._cleared:
             return None
         try:
             envelope = Envelope(msg, msg.recipients[: path.max_recipients_per_batch], self._connection, path)
@@ -209,15 +210,15 @@ class Conversation:
             return False
         return True
 
-    async def _may_ride(self, msg: Message) -> bool:
+    async def _may_ride(self, msg: Message, cleared: set[str]) -> bool:
         """Whether the connection has the TLS that the message's domain demands."""
-        if msg.queue_name == self._rides:
+        if msg.queue_name in cleared:
             return True
         ready = self._ready
         destination = await destination_of(msg, ready, self._queues.resolver)
         if not may_ride(ready.path, self._destination, self._connection, destination):
             return False
-        self._rides = msg.queue_name
+        cleared.add(msg.queue_name)
         return True
 
     async def _admitted(self) -> bool:

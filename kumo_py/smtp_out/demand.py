@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from kumo_py.smtp_out.dane import DaneFinding
 
 
+_UNKNOWN = "the domain's MTA-STS policy cannot be looked up"
+
+
 class Destination(NamedTuple):
     """What is known of a message's domain."""
 
@@ -31,10 +34,8 @@ class Destination(NamedTuple):
     """The mode of its policy, if the path heeds it."""
     mx_is_secure: bool = False
     """Whether the choice of its hosts can be trusted, if DANE is asked for."""
-
-
-UNKNOWN = Destination("Enforce", True)
-"""Of a domain that cannot be looked up just now: whoever hinders the lookup gains nothing."""
+    is_known: bool = True
+    """False if the domain cannot be looked up just now: then the most is demanded, so that nobody gains by that."""
 
 
 class Demand(NamedTuple):
@@ -56,21 +57,14 @@ class Demand(NamedTuple):
         return self.mode in ("Opportunistic", "OpportunisticInsecure")
 
 
-def matters(ready: ReadyQueue, resolver: Resolver) -> bool:
-    """Whether a message's domain has a say in this ready queue."""
-    path = ready.path
-    if ready.mx is None:
-        return False
-    return path.enable_dane or (path.enable_mta_sts and resolver.mta_sts is not None)
-
-
 async def destination_of(msg: Message | None, ready: ReadyQueue, resolver: Resolver) -> Destination:
     """The domain that a message is routed by, nearly always from the resolver's cache."""
     path = ready.path
     if ready.mx is None:
         smtp = ready.protocol.smtp
         return Destination("None", smtp is not None and smtp.treat_mx_list_as_secure)
-    if not matters(ready, resolver):
+    heeds_policy = path.enable_mta_sts and resolver.mta_sts is not None
+    if not heeds_policy and not path.enable_dane:
         return Destination()
     route = ready.route
     if msg is not None and msg.meta_loaded:
@@ -78,8 +72,19 @@ async def destination_of(msg: Message | None, ready: ReadyQueue, resolver: Resol
     try:
         mx = await resolver.lookup_mx(route)
     except DnsError:
-        return UNKNOWN
-    return Destination(mx.mta_sts if path.enable_mta_sts else "None", path.enable_dane and mx.is_secure)
+        return Destination("Enforce" if heeds_policy else "None", path.enable_dane, False)
+    return Destination(mx.mta_sts if heeds_policy else "None", path.enable_dane and mx.is_secure)
+
+
+def all_may_ride(
+    ready: ReadyQueue, resolver: Resolver, made_for: Destination, connection: Connection
+) -> bool:
+    """Whether `may_ride` holds for every message of the ready queue."""
+    path = ready.path
+    if ready.mx is None:
+        return True
+    heeds_policy = path.enable_mta_sts and resolver.mta_sts is not None
+    return (connection.authenticated or not heeds_policy) and (made_for.mx_is_secure or not path.enable_dane)
 
 
 def may_ride(path: EgressPath, made_for: Destination, connection: Connection, other: Destination) -> bool:
@@ -109,7 +114,7 @@ def demand(path: EgressPath, destination: Destination, dane: DaneFinding | None)
             # RFC 7672 §2.2: encrypted all the same, though nobody is authenticated.
             mode, because = "RequiredInsecure", "DANE (none of its records is usable)"
     if destination.mta_sts == "Enforce":
-        return Demand("Required", "MTA-STS")
+        return Demand("Required", "MTA-STS" if destination.is_known else _UNKNOWN)
     if destination.mta_sts == "Testing" and mode == "Opportunistic":
         mode, because = "OpportunisticInsecure", "MTA-STS testing"
     return Demand(mode, because)

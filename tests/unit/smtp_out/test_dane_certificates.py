@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -259,3 +260,13 @@ def test_the_public_key_info_is_what_the_certificate_holds() -> None:
     for certificate in CHAIN:
         expected = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         assert public_key_info(certificate.tbs_certificate_bytes) == expected
+
+
+def test_a_maze_of_authorities_costs_little() -> None:
+    """They all have one name and one key, so that each could have signed each, and none leads to the record's."""
+    maze = Authority("maze")
+    others = [make("maze", maze.key, maze, is_ca=True) for _ in range(14)]
+    goal = Authority("goal").certificate
+    began = time.process_time()
+    refused([maze.leaf(), *others, goal], tlsa(goal, DANE_TA))
+    assert time.process_time() - began < 0.5
