@@ -362,8 +362,9 @@ function export.config(obj)
   return setmetatable({ obj, false }, Config)
 end
 
--- Lists remember that they are lists, so that an empty one does not come back as a map.
-local Array = {}
+-- Lists remember that they are lists, so that an empty one does not come back as a map. To a policy they have no
+-- metatable: KumoMTA's own helpers look.
+local Array = { __metatable = false }
 
 function export.array(t)
   return setmetatable(t, Array)

@@ -93,3 +93,8 @@ async def test_automation_of_the_default_data(run: Run) -> None:
     rules = await run(code)
     assert [rule["duration"] for rule in rules] == ["1h 30m", "2h"]
     assert rules[1]["action"] == ["Suspend"]
+
+
+async def test_lists_show_no_metatable(run: Run) -> None:
+    """KumoMTA's own typing.lua takes whatever has one for a value of some other type."""
+    assert await run("return getmetatable(kumo.json_parse '[1]') or 'none'") == "none"
