@@ -21,6 +21,11 @@ kumo.on('mine', function() return { part.value, data.value, late(), kumo.serde.j
 """
 
 
+def spoil() -> None:
+    Path("part.lua").write_text("return {")
+    Path("data.json").unlink()
+
+
 def write(value: int) -> None:
     for name in ("part.lua", "late.lua"):
         Path(name).write_text(f"return {{ value = {value} }}")
@@ -45,8 +50,7 @@ async def test_a_broken_module_does_no_harm_to_the_epoch_that_runs(policy: MakeP
     lua = policy(POLICY)
     await lua.load()
     assert (await lua.ask("mine"))[0] == 1
-    Path("part.lua").write_text("return {")
-    Path("data.json").unlink()
+    spoil()
     lua._pool.take()
     with pytest.raises(PolicyError, match=r"data.json: No such file"):
         await lua.ask("mine")  # the handler loads it anew
@@ -68,6 +72,8 @@ async def test_the_files_of_an_epoch_are_known(policy: MakePolicy) -> None:
 
 async def test_a_module_that_is_missing_says_where_it_was_looked_for(policy: MakePolicy) -> None:
     lua = policy("require 'nowhere'")
-    with pytest.raises(PolicyError, match=r"policy.lua:2: module 'nowhere' not found(?s:.*)no file '") as caught:
+    with pytest.raises(
+        PolicyError, match=r"policy.lua:2: module 'nowhere' not found(?s:.*)no file '"
+    ) as caught:
         await lua.load()
     assert "/opt/kumomta/etc/policy/nowhere.lua" in str(caught.value)
