@@ -84,7 +84,9 @@ class WebSocket:
                         headers.append((b"sec-websocket-protocol", event.subprotocol.encode()))
                     return HttpResponse(101, headers, b"", url)
                 if isinstance(event, RejectConnection):
-                    raise HttpError(f"HTTP error: {_status(event.status_code)} instead of switching protocols")
+                    raise HttpError(
+                        f"HTTP error: {_status(event.status_code)} instead of switching protocols"
+                    )
             if not self._open:
                 raise HttpError("the server closed the connection before it answered")
             await self._read()
