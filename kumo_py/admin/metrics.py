@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kumo_py.queue.queues import Queues
     from kumo_py.queue.ready import ReadyQueue
     from kumo_py.queue.scheduled import ScheduledQueue
+    from kumo_py.queue.source_health import SourceHealth
 
     _CacheMetric: TypeAlias = tuple[str, str, Callable[[LruTtl[Any, Any]], int]]
 
@@ -231,7 +232,25 @@ async def _queues(node: Node, queues: Queues) -> list[Family]:
         _by_service("connection_count", "gauge", open_, queued.connections),
         _labelled("connection_count_by_provider", open_, ("provider",), queued.connections_by_provider),
         _labelled("connection_count_by_provider_and_pool", open_, pool, queued.connections_by_pool),
+        *_sources(queues.source_health),
     ]
+
+
+def _sources(health: SourceHealth) -> Iterator[Family]:
+    suspended, begun = "1 while a source is suspended", "How often a source was suspended"
+    failed = "Failures to connect that say that a source cannot be used"
+    reason = ("source", "reason")
+    yield Family("egress_source_health_suspended", "gauge", suspended, reason, [*health.resting.items()])
+    yield Family(
+        "egress_source_health_suspensions_total", "counter", begun, reason, [*health.suspensions.items()]
+    )
+    yield Family(
+        "egress_source_connection_failures_total",
+        "counter",
+        failed,
+        ("source", "kind"),
+        [*health.failures.items()],
+    )
 
 
 def _labelled(

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from queue_harness import start_sender
+from queue_harness import constant, start_sender
 
+from kumo_py.core.duration import Duration
 from kumo_py.core.policy import PolicyError
 from kumo_py.queue.config import EgressPath, EgressPool, EgressSource, PoolEntry, QueueConfig
 
@@ -31,7 +32,38 @@ def handlers(strategy: RefreshStrategy) -> dict[str, Callable[..., Any]]:
 
 
 @pytest.mark.option("make_egress_path.refresh_interval")
+@pytest.mark.option("make_egress_pool.ttl")
+@pytest.mark.option("make_egress_source.ttl")
 @pytest.mark.option("make_queue_config.refresh_interval")
+@pytest.mark.parametrize("event", EVENTS)
+async def test_each_has_its_own_time(autojump_clock: MockClock, nursery: trio.Nursery, event: str) -> None:
+    soon, late = Duration(20), Duration(500)
+
+    def lasts(asked: str) -> Duration:
+        return soon if asked == event else late
+
+    # A queue that asks for its configuration anew is what asks for a pool, and a path for a source.
+    queue = soon if event == "get_egress_pool" else lasts("get_queue_config")
+    path = soon if event == "get_egress_source" else lasts("get_egress_path_config")
+    made = {
+        "get_queue_config": constant(QueueConfig(egress_pool="p", refresh_interval=queue)),
+        "get_egress_pool": lambda name: EgressPool(
+            name=name, entries=[PoolEntry(name="one")], ttl=lasts("get_egress_pool")
+        ),
+        "get_egress_source": lambda name: EgressSource(name=name, ttl=lasts("get_egress_source")),
+        "get_egress_path_config": constant(EgressPath(refresh_interval=path)),
+    }
+    node, _ = await start_sender(nursery, made)
+    await node.send()
+    await trio.sleep(19)
+    await node.send()
+    assert node.policy.count(event) == 1
+    await trio.sleep(2)
+    await node.send()
+    assert node.policy.count(event) == 2
+    await node.log.reach(3)
+
+
 async def test_by_the_clock(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     node, _ = await start_sender(nursery, handlers("Ttl"))
     await node.send()

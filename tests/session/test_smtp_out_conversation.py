@@ -92,7 +92,6 @@ async def test_without_pipelining_each_command_waits_for_its_reply(
 
 
 @pytest.mark.option("make_egress_path.ehlo_domain")
-@pytest.mark.option("make_egress_source.ehlo_domain")
 async def test_the_ehlo_name_comes_from_path_source_or_host(
     mock_clock: MockClock, nursery: trio.Nursery
 ) -> None:

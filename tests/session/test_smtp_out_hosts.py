@@ -104,6 +104,8 @@ async def test_ipv6(mock_clock: MockClock, nursery: trio.Nursery) -> None:
 
 
 @pytest.mark.option("make_egress_source.source_address")
+@pytest.mark.option("make_egress_source.ehlo_domain")
+@pytest.mark.option("make_egress_pool.name")
 @pytest.mark.option("make_egress_source.name")
 async def test_the_source_address_is_bound(mock_clock: MockClock, nursery: trio.Nursery) -> None:
     from kumo_py.queue.config import EgressPool, PoolEntry
@@ -344,11 +346,15 @@ async def test_no_plan_is_an_answer_for_the_whole_queue(
 async def test_skipped_hosts_leave_the_others(mock_clock: MockClock, nursery: trio.Nursery) -> None:
     zone = "$ORIGIN test.\nb MX 10 first.b\nb MX 20 second.b\nfirst.b A 127.0.0.2\nsecond.b A 127.0.0.1\n"
     server = Server()
+    skipped = Server(host="127.0.0.2", port=server.port)
     path = egress(skip_hosts=CidrSet(["127.0.0.2"]), smtp_port=server.port)
-    node = await start_delivery(mock_clock, nursery, server, queue=QueueConfig(), path=path, zone=zone)
+    node = await start_delivery(
+        mock_clock, nursery, server, skipped, queue=QueueConfig(), path=path, zone=zone
+    )
     await node.send()
     await node.done(1)
     assert node.log.kinds == ["Delivery"]
+    assert (len(server.messages), skipped.peers) == (1, [])
 
 
 async def test_a_refused_queue_whose_metadata_cannot_be_read_is_kept(

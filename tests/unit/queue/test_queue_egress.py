@@ -72,7 +72,6 @@ def test_sources_that_cannot_be_chosen_leave_their_share_to_the_others_by_weight
     assert Counter(selector.next(left) for _ in range(400)) == {"b": 300, "c": 100}
 
 
-@pytest.mark.option("make_egress_source.ttl")
 async def test_answers_are_kept_for_their_ttl() -> None:
     now = 100.0
     source = EgressSource(name="a", ttl=Duration(30))
