@@ -37,7 +37,6 @@ def bind(ctx: LuaContext, function: Function) -> Callable[..., Answer]:
         call = _configuring(ctx, function, call)
     done = _answer(ctx, function)
     arguments = _Arguments(ctx, function)
-    durable = ctx.durable
 
     # A loop over the arguments would double the cost of a call, so the usual numbers of them go without.
     match arguments.readers if arguments.rest is None else ():
@@ -46,7 +45,7 @@ def bind(ctx: LuaContext, function: Function) -> Callable[..., Answer]:
             def bound_1(a: LuaValue = None, *rest: LuaValue) -> Answer:
                 del rest
                 if isinstance(a, LuaObject):
-                    a = durable(a)
+                    a = ctx.durable(a)
                 try:
                     return done(call(ctx, one(ctx, a, label)))
                 except Exception as err:
@@ -58,9 +57,9 @@ def bind(ctx: LuaContext, function: Function) -> Callable[..., Answer]:
             def bound_2(a: LuaValue = None, b: LuaValue = None, *rest: LuaValue) -> Answer:
                 del rest
                 if isinstance(a, LuaObject):
-                    a = durable(a)
+                    a = ctx.durable(a)
                 if isinstance(b, LuaObject):
-                    b = durable(b)
+                    b = ctx.durable(b)
                 try:
                     return done(call(ctx, one(ctx, a, label), two(ctx, b, label)))
                 except Exception as err:
@@ -74,11 +73,11 @@ def bind(ctx: LuaContext, function: Function) -> Callable[..., Answer]:
             ) -> Answer:
                 del rest
                 if isinstance(a, LuaObject):
-                    a = durable(a)
+                    a = ctx.durable(a)
                 if isinstance(b, LuaObject):
-                    b = durable(b)
+                    b = ctx.durable(b)
                 if isinstance(c, LuaObject):
-                    c = durable(c)
+                    c = ctx.durable(c)
                 try:
                     return done(call(ctx, one(ctx, a, label), two(ctx, b, label), three(ctx, c, label)))
                 except Exception as err:
@@ -87,7 +86,7 @@ def bind(ctx: LuaContext, function: Function) -> Callable[..., Answer]:
             return bound_3
 
     def bound(*raw: LuaValue) -> Answer:
-        raw = tuple([durable(one) if isinstance(one, LuaObject) else one for one in raw])
+        raw = tuple([ctx.durable(one) if isinstance(one, LuaObject) else one for one in raw])
         try:
             return done(call(ctx, *arguments.read(raw)))
         except Exception as err:
