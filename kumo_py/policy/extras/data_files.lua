@@ -1,5 +1,6 @@
--- What the helpers with data files share: files are read and checked as a whole, so that every problem is named at once,
--- with its file and its block; and data that was good stays in force when a later edit is not. (Not one of KumoMTA's.)
+-- What the helpers with data files share: files are read and checked as a whole, so that every problem is named at
+-- once, with its file and its block; and data that was good stays in force when a later edit is not. KumoMTA has no
+-- module of this name.
 
 local kumo = require 'kumo'
 local utils = require 'policy-extras.policy_utils'

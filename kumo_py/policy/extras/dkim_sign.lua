@@ -10,8 +10,8 @@
 --   domain = "esp.example"
 --   policy = "OnlyIfMissingDomainBlock"
 --
--- In the policy: local sign = dkim_sign:setup { '/opt/kumomta/etc/policy/dkim_data.toml' }, and sign(msg) when nothing will
--- change the message any more.
+-- In the policy: local sign = dkim_sign:setup { '/opt/kumomta/etc/policy/dkim_data.toml' }, and sign(msg) when nothing
+-- will change the message any more.
 
 local kumo = require 'kumo'
 local data_files = require 'policy-extras.data_files'
@@ -76,26 +76,25 @@ local function read_blocks(data, problems, file, section, blocks)
   end
 end
 
-local function check(data, problems)
-  local function complain(block, text)
-    local file, where = table.unpack(data.places[block])
-    problems:add(file, where, text)
-  end
+local function complain(data, problems, block, text)
+  local file, where = table.unpack(data.places[block])
+  problems:add(file, where, text)
+end
 
-  for section, needed in pairs { domain = { 'selector', 'headers' }, signature = { 'selector', 'headers', 'domain' } } do
+local function check(data, problems)
+  for _, section in ipairs { 'domain', 'signature' } do
     for _, block in data_files.sorted(data[section]) do
-      for _, name in ipairs(needed) do
+      for _, name in ipairs { 'selector', 'headers' } do
         if not block[name] and not data.base[name] then
-          local base = name == 'domain' and '' or ', here or in [base]'
-          complain(block, string.format("'%s' is required%s", name, base))
+          complain(data, problems, block, string.format("'%s' is required, here or in [base]", name))
         end
+      end
+      if section == 'signature' and not block.domain then
+        complain(data, problems, block, "'domain' is required")
       end
     end
   end
-
-  local used = {}
   for _, name in ipairs(data.base.additional_signatures or {}) do
-    used[name] = true
     if not data.signature[name] then
       problems:add(
         data.base_file,
@@ -108,16 +107,9 @@ local function check(data, problems)
       )
     end
   end
-  return function()
-    for name, block in data_files.sorted(data.signature) do
-      if not used[name] then
-        complain(block, 'is never used: [base] does not have it in additional_signatures')
-      end
-    end
-  end
 end
 
--- What the files say, what is wrong with them, and a function that looks for what is only useless.
+-- What the files say, and all that is wrong with them.
 local function read(files)
   local problems = data_files.problems()
   local data = { base = {}, domain = {}, signature = {}, places = {}, base_file = files[1] }
@@ -134,7 +126,8 @@ local function read(files)
       end
     end
   end
-  return data, problems, check(data, problems)
+  check(data, problems)
+  return data, problems
 end
 
 local function load(files)
@@ -219,7 +212,8 @@ end
 -- Validating ------------------------------------------------------------------------------------------------
 -- Every key is loaded and used once.
 local function try_signers(data, problems)
-  local msg = kumo.make_message('someone@example.com', 'someone@example.com', 'From: someone@example.com\r\n\r\nHello\r\n')
+  local someone = 'someone@example.com'
+  local msg = kumo.make_message(someone, someone, 'From: ' .. someone .. '\r\n\r\nHello\r\n')
   for _, section in ipairs { 'domain', 'signature' } do
     for name, block in data_files.sorted(data[section]) do
       local domain = section == 'signature' and block.domain or name
@@ -228,8 +222,7 @@ local function try_signers(data, problems)
           msg:dkim_sign(make_signer(data.base, block, (domain:gsub('%*', 'any'))))
         end)
         if not ok then
-          local file, where = table.unpack(data.places[block])
-          problems:add(file, where, data_files.complaint(err))
+          complain(data, problems, block, data_files.complaint(err))
         end
       end
     end
@@ -240,11 +233,15 @@ kumo.on('validate_config', function()
   if not dkim_sign.CONFIGURED then
     return
   end
-  local data, problems, find_useless = read(dkim_sign.CONFIGURED.data_files)
+  local data, problems = read(dkim_sign.CONFIGURED.data_files)
   if #problems.texts == 0 then
     try_signers(data, problems)
   end
-  find_useless()
+  for name, block in data_files.sorted(data.signature) do
+    if not utils.table_contains(data.base.additional_signatures or {}, name) then
+      complain(data, problems, block, 'is never used: [base] does not have it in additional_signatures')
+    end
+  end
   problems:report 'the dkim_sign files'
 end)
 

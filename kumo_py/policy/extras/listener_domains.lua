@@ -7,7 +7,8 @@
 --   relay_from_authz = ["user"]                  whoever has logged in as one of these may relay
 --   [listener."192.0.2.1:25"."example.com"]      for one listener; goes before what holds for all
 --
--- In the policy: kumo.on('get_listener_domain', listener_domains:setup { '/opt/kumomta/etc/policy/listener_domains.toml' })
+-- In the policy:
+-- kumo.on('get_listener_domain', listener_domains:setup { '/opt/kumomta/etc/policy/listener_domains.toml' })
 
 local kumo = require 'kumo'
 local data_files = require 'policy-extras.data_files'

@@ -10,7 +10,7 @@
 --   [queue."example.com"."t"]                     for one tenant there
 --   [queue."example.com"."t"."c"]                 for one campaign of it
 --
--- What is lower in this list goes before what is higher. In the policy, after all other handlers of get_queue_config:
+-- What is lower in this list goes before what is higher. In the policy, last of all that handles get_queue_config:
 -- local helper = queue:setup { '/opt/kumomta/etc/policy/queues.toml' }, and helper:apply(msg) when a message comes in.
 
 local kumo = require 'kumo'
@@ -51,6 +51,8 @@ local DOMAIN = { overall_max_message_rate = Rate, routing_domain = typing.string
 local DOMAIN_TENANT = { overall_max_message_rate = Rate, routing_domain = typing.string, campaigns = typing.any }
 
 -- Options ---------------------------------------------------------------------------------------------------
+local TAKES_TABLE = { protocol = true, shrink_policy = true }
+
 -- 'yes', 'no' (there is no such option), 'kind' (there is, but not with a table), or 'wrong'; and what is wrong.
 local function judge_option(name, value)
   local ok, err = pcall(kumo.make_queue_config, { [name] = value })
@@ -60,7 +62,7 @@ local function judge_option(name, value)
   local text = data_files.complaint(err)
   if text:find(string.format("unknown option '%s'", name), 1, true) then
     return 'no', text
-  elseif type(value) == 'table' and text:find(string.format("option '%s' must be", name), 1, true) then
+  elseif type(value) == 'table' and not TAKES_TABLE[name] then
     return 'kind', text
   end
   return 'wrong', text
@@ -118,45 +120,33 @@ function read_children(problems, file, where, target, blocks, inner)
   end
 end
 
-local function new_leaf()
+local function new_domain()
+  return { options = {}, tenants = {} }
+end
+
+local function new_tenant()
+  return { options = {}, campaigns = {} }
+end
+
+local function new_campaign()
   return { options = {} }
 end
 
-local IN_TENANT = { key = 'campaigns', fields = CAMPAIGN, new = new_leaf }
-local IN_DOMAIN_TENANT = { key = 'campaigns', loose = true, fields = CAMPAIGN, new = new_leaf }
-local IN_DOMAIN = {
-  key = 'tenants',
-  loose = true,
-  fields = DOMAIN_TENANT,
-  inner = IN_DOMAIN_TENANT,
-  new = function()
-    return { options = {}, campaigns = {} }
-  end,
-}
+-- What is in which kind of block. `loose`: any table that is no option is one of these.
+local IN_TENANT = { key = 'campaigns', fields = CAMPAIGN, new = new_campaign }
+local IN_DOMAIN_TENANT = { key = 'campaigns', loose = true, fields = CAMPAIGN, new = new_campaign }
+local IN_DOMAIN =
+  { key = 'tenants', loose = true, fields = DOMAIN_TENANT, new = new_tenant, inner = IN_DOMAIN_TENANT }
 local IN_TOP = {
-  tenants = {
-    fields = TENANT,
-    inner = IN_TENANT,
-    new = function()
-      return { options = {}, campaigns = {} }
-    end,
-  },
-  queues = {
-    fields = DOMAIN,
-    inner = IN_DOMAIN,
-    new = function()
-      return { options = {}, tenants = {} }
-    end,
-  },
+  tenants = { key = 'tenants', loose = true, fields = TENANT, new = new_tenant, inner = IN_TENANT },
+  queues = { key = 'queues', loose = true, fields = DOMAIN, new = new_domain, inner = IN_DOMAIN },
 }
 
 local function read_file(problems, file, data)
   for name, value in data_files.sorted(problems:read(file) or {}) do
     local section = SECTIONS[name]
     if section then
-      local inner = { key = section, loose = true }
-      utils.merge_into(IN_TOP[section], inner)
-      read_children(problems, file, string.format('[%s]', name), data, value, inner)
+      read_children(problems, file, string.format('[%s]', name), data, value, IN_TOP[section])
     elseif TOP[name] then
       data[name] = problems:value(file, '', name, TOP[name], value)
     else
@@ -190,7 +180,7 @@ local function load(files)
     names[name] = name
   end
   data.names = kumo.domain_map.new(names)
-  data.has_rates, data.has_routing_domains = false, false -- most files have none: then messages need no look at blocks
+  data.has_rates, data.has_routing_domains = false, false -- without them messages need no look at blocks
   local function look_at(block)
     data.has_rates = data.has_rates or block.overall_max_message_rate ~= nil
     data.has_routing_domains = data.has_routing_domains or block.routing_domain ~= nil
@@ -468,8 +458,8 @@ local function check_order(problems)
   for n, stack in ipairs(registrars) do
     where[n] = string.format('  %d: %s', n, table.concat(stack, ' < '))
   end
-  problems.texts[#problems.texts + 1] = 'the queue helper must be the last to handle get_queue_config; these do, in turn:\n'
-    .. table.concat(where, '\n')
+  table.insert(where, 1, 'the queue helper must be the last to handle get_queue_config; these do, in turn:')
+  table.insert(problems.texts, table.concat(where, '\n'))
 end
 
 kumo.on('validate_config', function()

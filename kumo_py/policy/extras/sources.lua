@@ -43,8 +43,9 @@ local function read_pool(data, problems, file, name, entries)
   for source, options in data_files.sorted(entries) do
     local entry_where = string.format('[pool."%s"."%s"]', name, source)
     local entry = problems:fields(file, entry_where, options, ENTRY)
-    if problems:options(file, entry_where, kumo.make_egress_pool, { entries = { { name = source, weight = entry.weight } } }, { name = name }) then
-      table.insert(pool.entries, { name = source, weight = entry.weight })
+    entry.name = source
+    if problems:options(file, entry_where, kumo.make_egress_pool, { entries = { entry } }, { name = name }) then
+      table.insert(pool.entries, entry)
       table.insert(data.references, { file = file, where = entry_where, source = source })
     end
   end

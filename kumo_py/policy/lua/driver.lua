@@ -26,8 +26,8 @@ _G.debug, package.loaded.debug = nil, nil
 _G.python, package.loaded.python = nil, nil
 package.path = options.path_prefix .. package.path
 
--- Modules are read once for all contexts of an epoch (see PolicySource). policy-extras are ours, unless the policy itself
--- put a place with its own in front of the package.path that it was given.
+-- Modules are read once for all contexts of an epoch (see PolicySource). policy-extras are ours, unless the policy
+-- itself put a place with its own in front of the package.path that it was given.
 do
   local searchpath, known_module, add_module = package.searchpath, options.known_module, options.add_module
   local our_module, given, sub = options.our_module, package.path, string.sub
