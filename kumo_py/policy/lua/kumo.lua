@@ -129,7 +129,7 @@ end
 
 function functions.get_event_registrars(name)
   if rawtype(name) ~= 'string' then
-    error(where() .. 'kumo.get_event_registrars: argument 'event' must be a string, got ' .. rawtype(name), 0)
+    error(where() .. "kumo.get_event_registrars: argument 'event' must be a string, got " .. rawtype(name), 0)
   end
   return driver.registrars[name]
 end
