@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,7 @@ import trio
 from queue_harness import QueueNode, Sender, constant, start_sender
 from redis_server import redis_server
 
+from kumo_py.core.duration import Duration
 from kumo_py.limits.redis import RedisLeases, RedisThrottles
 from kumo_py.limits.spec import LimitSpec, ThrottleSpec
 from kumo_py.net.redis import RedisClient, RedisOptions
@@ -101,3 +103,27 @@ async def test_a_source_that_other_nodes_have_used_up_is_passed_over(
     await two.send()
     assert two.log.brief == [("TransientFailure", 451)]
     assert "eligible for selection" in two.log.records[0].content
+
+
+async def test_a_connection_whose_lease_is_lost_ends_after_its_message(
+    nursery: trio.Nursery, client: RedisClient
+) -> None:
+    """Another node has the place: two connections would be one too many."""
+    node, sender = await start(
+        nursery, client, EgressPath(connection_limit=LimitSpec(1), idle_timeout=Duration(60))
+    )
+    await node.send()
+    with trio.fail_after(5):
+        await node.log.reach(1)
+    name = b"kumomta.connection_limit.unspecified->mx.b.test@smtp_client"
+    await client.command(b"DEL", name)
+    await client.command(b"ZADD", name, b"%d" % (time.time() + 60), b"another")
+    ready = node.queues.ready["unspecified->mx.b.test@smtp_client"]
+    assert sender.open == 1
+    for _ in range(2):
+        ready.extend_leases(trio.current_time(), 60.0)
+        await trio.sleep(0.2)
+    assert sender.open == 0
+    await node.send()
+    await trio.sleep(0.3)
+    assert len(sender.sent) == 1

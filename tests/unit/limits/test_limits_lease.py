@@ -143,3 +143,71 @@ def test_never_more_live_leases_than_the_limit_and_never_denied_without_need(
         lease.release()
     assert not any(leases.holders(name) for name in "abc")
     assert not leases._places
+
+
+# -- who waits -------------------------------------------------------------------------------------------
+class Waiting:
+    """Holders that ask again when they are told to, unless they have lost interest."""
+
+    def __init__(self, leases: Leases, limit: int = 1) -> None:
+        self.leases = leases
+        self.limit = LimitSpec(limit)
+        self.told: list[str] = []
+        self.held: dict[str, Lease] = {}
+        self.bored: set[str] = set()
+        leases.released = self._ask
+
+    def _ask(self, holder: str) -> None:
+        self.told.append(holder)
+        if holder not in self.bored:
+            self.ask(holder)
+
+    def ask(self, holder: str) -> bool:
+        lease = self.leases.acquire([("shared", self.limit)], holder, 0.0, 100.0)
+        if isinstance(lease, Lease):
+            self.held[holder] = lease
+        return isinstance(lease, Lease)
+
+
+def test_a_free_place_goes_to_who_was_denied_first() -> None:
+    waiting = Waiting(Leases())
+    assert waiting.ask("a")
+    assert not any(waiting.ask(holder) for holder in "bcb")
+    waiting.held["a"].release()
+    assert not waiting.ask("a")  # it comes too late: now it is the last in line
+    for holder in "bc":
+        waiting.held[holder].release()
+    assert waiting.told == ["b", "c", "a"]
+    waiting.held["a"].release()
+    assert waiting.told == ["b", "c", "a"]
+    assert not waiting.leases._waiting
+
+
+def test_who_does_not_want_the_place_any_more_is_passed_over() -> None:
+    waiting = Waiting(Leases())
+    waiting.ask("a")
+    for holder in "bcd":
+        waiting.ask(holder)
+    waiting.bored = {"b", "c"}
+    waiting.held["a"].release()
+    assert waiting.told == ["b", "c", "d"]
+    assert list(waiting.held) == ["a", "d"]
+
+
+def test_one_place_is_for_one_holder() -> None:
+    waiting = Waiting(Leases(), limit=2)
+    assert [waiting.ask(holder) for holder in "abcd"] == [True, True, False, False]
+    waiting.held["a"].release()
+    assert waiting.told == ["c"]
+    waiting.held["b"].release()
+    assert waiting.told == ["c", "d"]
+
+
+def test_a_lease_that_expired_is_taken_by_the_one_who_asks() -> None:
+    waiting = Waiting(Leases())
+    waiting.ask("a")
+    assert not waiting.ask("b")
+    lease = waiting.leases.acquire([("shared", LimitSpec(1))], "c", 101.0, 100.0)
+    assert isinstance(lease, Lease)
+    assert not waiting.held["a"].held
+    assert waiting.leases.holders("shared") == ["c"]

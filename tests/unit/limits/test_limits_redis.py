@@ -244,3 +244,57 @@ async def test_no_connection_while_redis_is_away(nursery: trio.Nursery) -> None:
     denied = node.ask(limits, "a")
     assert isinstance(denied, Denied)
     assert 0 < denied.wait <= TROUBLE
+
+
+async def test_a_lease_that_redis_has_lost_is_taken_anew_if_there_is_a_place(
+    client: RedisClient, nursery: trio.Nursery, key: str
+) -> None:
+    one, two = Node(client, nursery), Node(client, nursery)
+    limits = [(key, LimitSpec(1))]
+    lease = await one.lease(limits, "a")
+    await client.command(b"DEL", key.encode())
+    assert lease.extend(trio.current_time(), 60.0)
+    await trio.sleep(0.1)
+    assert await client.command(b"ZCARD", key.encode()) == 1
+    assert isinstance(two.ask(limits, "b"), Denied)
+    await trio.sleep(0.1)
+    # Now another one takes the place before the lease is extended.
+    await client.command(b"DEL", key.encode())
+    await two.lease(limits, "b")
+    assert lease.extend(trio.current_time(), 60.0)
+    await trio.sleep(0.1)
+    assert not lease.extend(trio.current_time(), 60.0)
+    assert await client.command(b"ZCARD", key.encode()) == 1
+    lease.release()
+
+
+async def test_a_lease_released_while_it_is_extended_leaves_nothing(
+    client: RedisClient, nursery: trio.Nursery, key: str
+) -> None:
+    node = Node(client, nursery)
+    lease = await node.lease([(key, LimitSpec(1))], "a")
+    for _ in range(20):
+        lease.extend(trio.current_time(), 60.0)
+    lease.release()
+    await trio.sleep(0.2)
+    assert await client.command(b"ZCARD", key.encode()) == 0
+
+
+async def test_the_nodes_clocks_do_not_matter(
+    client: RedisClient, nursery: trio.Nursery, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Node(client, nursery)
+    await one.lease([(key, LimitSpec(1))], "a")
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    two = Node(client, nursery)
+    two.ask([(key, LimitSpec(1))], "b")
+    await trio.sleep(0.1)
+    assert two.granted == []
+    expires = float(await client.command(b"ZSCORE", key.encode(), await _first(client, key)))
+    assert expires < 3e9
+
+
+async def _first(client: RedisClient, key: str) -> bytes:
+    [member] = await client.command(b"ZRANGE", key.encode(), b"0", b"-1")
+    assert isinstance(member, bytes)
+    return member

@@ -170,3 +170,29 @@ def test_what_is_in_use_is_never_forgotten() -> None:
         throttles.admit(f"client-{n}", shortly, NOW + n)
     assert throttles.admit("k", hourly, NOW + 3599) == pytest.approx(1.0, abs=1e-5)
     assert throttles.admit("k", hourly, NOW + 3600) == 0.0
+
+
+@pytest.mark.parametrize("late", [0.0, 0.003, 0.009])
+def test_who_comes_a_bit_late_loses_nothing(late: float) -> None:
+    spec, throttles = ThrottleSpec.parse("100/s,max_burst=1"), Throttles()
+    now, count, due = NOW, 0, None
+    while now < NOW + 10:
+        wait = throttles.admit("k", spec, now, due=due)
+        count += wait == 0.0
+        if wait:
+            due = now + wait
+            now = due + late
+        else:
+            due = None
+    assert count == pytest.approx(1000, abs=2)
+
+
+def test_who_comes_very_late_has_lost_its_turn_and_gains_one_at_most() -> None:
+    spec, throttles = ThrottleSpec.parse("1000/s,max_burst=1"), Throttles()
+    throttles.admit("k", spec, NOW)
+    assert throttles.admit("k", spec, NOW + 5.0, due=NOW + 0.001) == 0.0
+    assert admitted_at_once(throttles, spec, NOW + 5.0) == 1
+    slow = ThrottleSpec.parse("1/s,max_burst=1")
+    throttles.admit("k", slow, NOW)
+    assert throttles.admit("k", slow, NOW + 3.0, due=NOW + 1.0) == 0.0
+    assert throttles.admit("k", slow, NOW + 3.0) == pytest.approx(0.99, abs=0.001)
