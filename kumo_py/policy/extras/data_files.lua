@@ -82,18 +82,17 @@ end
 --- `where` is the block, such as `[pool."a"]`; it may be ''.
 function Problems:add(file, where, text)
   local at = where == '' and '' or where .. ': '
-  self.texts[#self.texts + 1] = string.format('%s: %s%s', data_files.label(file), at, text)
+  table.insert(self.texts, string.format('%s: %s%s', data_files.label(file), at, text))
 end
 
 --- A file's content; nil if it cannot be had, which is then a problem.
 function Problems:read(file)
   local ok, content = pcall(utils.load_json_or_toml_file, file)
   if not ok then
-    self.texts[#self.texts + 1] = data_files.complaint(content)
-  elseif not self:is_table(file, '', content) then
-    return nil
+    table.insert(self.texts, data_files.complaint(content))
+  elseif self:is_table(file, '', content) then
+    return content
   end
-  return ok and content or nil
 end
 
 --- Whether a value is a table.
@@ -101,7 +100,8 @@ function Problems:is_table(file, where, value)
   if type(value) == 'table' or type(value) == 'userdata' then
     return true
   end
-  self:add(file, where, string.format('must be a table, got %s %s', type(value), tostring(value)))
+  local shown = value == nil and 'nil' or string.format('%s %s', type(value), tostring(value))
+  self:add(file, where, 'must be a table, got ' .. shown)
   return false
 end
 

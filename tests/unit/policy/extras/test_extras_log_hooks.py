@@ -124,7 +124,7 @@ async def test_json_is_posted_once(policy: MakePolicy) -> None:
         ("log_hooks:new_json { name = 'x' }", ("log_hooks:new_json: option 'url' is required",)),
         ("log_hooks:new_json { name = 'mine', url = 'x' }", ("there is a hook named 'mine' already",)),
         ("log_hooks:new_disposition_hook { name = 'x', hook = 1 }", ("'hook': Expected 'function', got 'number' 1",)),
-        ("log_hooks:new_json()", ("must be a table, got nil nil",)),
+        ("log_hooks:new_json()", ("must be a table, got nil",)),
     ],
 )  # fmt: skip
 async def test_wrong_options(policy: MakePolicy, call: str, texts: tuple[str, ...]) -> None:
