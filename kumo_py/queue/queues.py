@@ -36,6 +36,7 @@ from kumo_py.queue.maildir import MaildirDelivery
 from kumo_py.queue.memory import MemoryState, ReadyMemory, shrink, waiting_reduction
 from kumo_py.queue.path_limits import LEASE_DURATION, PathLimits
 from kumo_py.queue.placement import NotPlaced, Placement, ReadyQueueFull
+from kumo_py.queue.promotion import TICK, Promotion
 from kumo_py.queue.ready import ReadyQueue
 from kumo_py.queue.scheduled import NULL_QUEUE, ScheduledQueue
 from kumo_py.queue.source_health import SourceHealth
@@ -62,8 +63,6 @@ SAVE_TIME = 10.0
 """Seconds that a node which ends may take to save what is only in memory."""
 _SLICE = 128
 """Messages handled in one go before other tasks get a turn."""
-_TICK = 0.05
-"""Seconds: how late a delayed message may be."""
 
 Dispatcher = Callable[[ReadyQueue], Awaitable[None]]
 """One outgoing session: takes messages from the ready queue until there are none for its idle time."""
@@ -105,7 +104,7 @@ class Queues:
         self.ready = self.placement.ready
         self.directory = QueueDirectory(policy, self.placement)
         self.scheduled = self.directory.queues
-        self.wheel: TimerWheel[Message] = TimerWheel(_TICK, wall())
+        self.wheel: TimerWheel[Message] = TimerWheel(TICK, wall())
         self.in_hand: dict[Message, trio.lowlevel.Task | None] = {}
         """Messages that some task is busy with, and which one; None if it is to be another one soon."""
         self.stopping = False
@@ -113,6 +112,7 @@ class Queues:
         self.memory = ReadyMemory(self, body_budget)
         self.memory_state: Callable[[], MemoryState] = lambda: MemoryState.OK
         self.hold, self.release = self.memory.hold, self.memory.release
+        self.promotion = Promotion(self)
         self.maildir = MaildirDelivery(self)
         self.admin = AdminRules(trio.current_time, wall) if admin is None else admin  # false without rules
         self.sweep = Sweep(self, self.admin)
@@ -120,7 +120,6 @@ class Queues:
         self._unconfigured: dict[str, ScheduledQueue] = {}
         self._unread = _placeholder("")
         self._nursery: trio.Nursery | None = None
-        self._nap: trio.CancelScope | None = None
         self._work = trio.CancelScope()
 
     # -- running -----------------------------------------------------------------------------------
@@ -132,7 +131,7 @@ class Queues:
                 task_status.started()
                 with self._work:
                     async with trio.open_nursery() as work:
-                        work.start_soon(self._promote_due)
+                        work.start_soon(self.promotion.run)
                         work.start_soon(self._tend)
         finally:
             self.stopping = True
@@ -163,7 +162,7 @@ class Queues:
     async def _save_unsaved(self) -> None:
         """What is only in memory goes to the spool before the node ends; together, to share a sync."""
         unsaved = [msg for queue in self.ready.values() for msg in queue.take_all()]
-        unsaved += [msg for msg in self.wheel if msg.queue is not None]
+        unsaved += [msg for msg in (*self.wheel, *self.promotion.waiting) if msg.queue is not None]
         unsaved += [msg for msg in self.in_hand if not msg.spooled]
         unsaved = [msg for msg in dict.fromkeys(unsaved) if not (msg.data_saved and msg.meta_saved)]
         with trio.move_on_after(SAVE_TIME, shield=True):
@@ -171,41 +170,6 @@ class Queues:
                 async with trio.open_nursery() as nursery:
                     for msg in unsaved[start : start + _SLICE]:
                         nursery.start_soon(self.save, msg)
-
-    async def _promote_due(self) -> None:
-        while True:
-            next_due = self.wheel.next_due()
-            with trio.CancelScope() as self._nap:
-                if next_due is not None:
-                    self._nap.deadline = trio.current_time() + max(0.0, next_due - self.wall())
-                await trio.sleep_forever()
-            self._nap = None
-            now = self.wall()
-            for count, msg in enumerate(self.wheel.advance(now)):
-                queue = msg.queue
-                # What was promoted or moved by an operator left its old slot behind.
-                if isinstance(queue, ScheduledQueue) and msg.due <= now:
-                    self.out_of_wheel(msg, queue)
-                    await self._go_on(msg, queue)
-                if count % _SLICE == 0:
-                    await trio.lowlevel.checkpoint()
-
-    async def _go_on(self, msg: Message, queue: ScheduledQueue) -> None:
-        """A message that was due is promoted under its queue's present configuration."""
-        name = queue.name
-        if queue is self._unread:
-            try:
-                await self.spool.load_meta(msg)
-                name = msg.queue_name
-            except (KeyError, SpoolError, ValueError) as err:
-                await self.unreadable(msg, err, LogContext())
-                return
-        try:
-            resolved = await self.resolve(name)
-        except (PolicyError, Rejection):
-            await self.hold_back(msg, name)
-        else:
-            await self.insert_or_wait(msg, resolved, (InsertReason.DUE,))
 
     async def _tend(self) -> None:
         """Once a second: close idle connections, open wanted ones, drop queues that are long unused."""
@@ -228,6 +192,7 @@ class Queues:
                 if count % _SLICE == _SLICE - 1:
                     await trio.lowlevel.checkpoint()
             self.source_health.end_rests()
+            self.promotion.look()
             if ticks % 10 == 0:
                 self._reap(now)
 
@@ -401,10 +366,7 @@ class Queues:
         queue.last_change = trio.current_time()
         self.in_hand.pop(msg, None)
         self.wheel.insert(due, msg)
-        if self._nap is not None:
-            wake = trio.current_time() + max(0.0, due - self.wall()) + _TICK
-            if wake < self._nap.deadline:
-                self._nap.deadline = wake
+        self.promotion.wake_for(due)
 
     def out_of_wheel(self, msg: Message, queue: ScheduledQueue) -> None:
         """Take over a message that waits in this queue; its slot in the wheel is void."""
@@ -525,7 +487,9 @@ class Queues:
         gone = not isinstance(err, SpoolError)
         log.error("message cannot be read from the spool", id=msg.id.hex(), gone=gone, error=str(err))
         if not msg.meta_loaded:
-            if not gone:
+            if gone:
+                self.in_hand.pop(msg, None)
+            else:
                 await self._hold_back(msg, self._unread)
             return
         text = f"KumoMTA internal: message content is not readable: {err or 'not in the spool'}"

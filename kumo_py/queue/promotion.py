@@ -1,0 +1,111 @@
+"""Delayed messages become due: they leave the timer wheel and go on, in order.
+
+One task does that. Where it is stuck, because the policy is asked and does not answer, another one goes on with the
+messages behind, up to a few.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import trio
+
+from kumo_py.core.policy import PolicyError, Rejection
+from kumo_py.logs import LogContext
+from kumo_py.queue.context import InsertReason
+from kumo_py.queue.scheduled import ScheduledQueue
+from kumo_py.spool import SpoolError
+
+if TYPE_CHECKING:
+    from kumo_py.message.message import Message
+    from kumo_py.queue.queues import Queues
+
+TICK = 0.05
+"""Seconds: how late a delayed message may be."""
+_TASKS = 16
+"""At most so many are stuck at a time."""
+_SLICE = 128
+"""Messages handled in one go before other tasks get a turn."""
+
+
+class Promotion:
+    """See the module. One per node."""
+
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
+        self._due: deque[Message] = deque()
+        self._tasks = 0
+        self._done = self._seen = 0
+        self._nap: trio.CancelScope | None = None
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def waiting(self) -> list[Message]:
+        """What has left the wheel and has not gone on yet."""
+        return list(self._due)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        queues = self._queues
+        async with trio.open_nursery() as self._nursery:
+            while True:
+                next_due = queues.wheel.next_due()
+                with trio.CancelScope() as self._nap:
+                    if next_due is not None:
+                        self._nap.deadline = trio.current_time() + max(0.0, next_due - queues.wall())
+                    await trio.sleep_forever()
+                self._nap = None
+                self._due.extend(queues.wheel.advance(queues.wall()))
+                if self._due and not self._tasks:
+                    self._start()
+
+    def wake_for(self, due: float) -> None:
+        """A message was put into the wheel that is due then (Unix time)."""
+        if self._nap is not None:
+            wake = trio.current_time() + max(0.0, due - self._queues.wall()) + TICK
+            if wake < self._nap.deadline:
+                self._nap.deadline = wake
+
+    def look(self) -> None:
+        """Called once a second: if nothing has gone on since the last time, another task takes over."""
+        if self._due and self._done == self._seen and self._tasks < _TASKS:
+            self._start()
+        self._seen = self._done
+
+    def _start(self) -> None:
+        assert self._nursery is not None
+        self._tasks += 1
+        self._nursery.start_soon(self._go_on_with_all)
+
+    async def _go_on_with_all(self) -> None:
+        try:
+            while self._due:
+                msg = self._due.popleft()
+                queue = msg.queue
+                # What was promoted or moved by an operator left its old slot behind.
+                if isinstance(queue, ScheduledQueue) and msg.due <= self._queues.wall():
+                    self._queues.out_of_wheel(msg, queue)
+                    await self._go_on(msg, queue)
+                self._done += 1
+                if self._done % _SLICE == 0:
+                    await trio.lowlevel.checkpoint()
+        finally:
+            self._tasks -= 1
+
+    async def _go_on(self, msg: Message, queue: ScheduledQueue) -> None:
+        """A message that was due is promoted under its queue's present configuration."""
+        queues, name = self._queues, queue.name
+        if not name:  # a placeholder: nobody could read it so far
+            try:
+                await queues.spool.load_meta(msg)
+                name = msg.queue_name
+            except (KeyError, SpoolError, ValueError) as err:
+                await queues.unreadable(msg, err, LogContext())
+                return
+        try:
+            resolved = await queues.resolve(name)
+        except (PolicyError, Rejection):
+            await queues.hold_back(msg, name)
+        else:
+            await queues.insert_or_wait(msg, resolved, (InsertReason.DUE,))
