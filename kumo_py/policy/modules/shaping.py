@@ -22,6 +22,8 @@ _TEXTS = ListOf(TEXT)
 KUMOMTA_FILE = "/opt/kumomta/share/policy-extras/shaping.toml"
 """What policies name that were written for KumoMTA; where it is not installed, OUR_FILE takes its place."""
 OUR_FILE = EXTRAS / "data" / "shaping.toml"
+COMMUNITY_FILE = "/opt/kumomta/share/community/shaping.toml"
+"""KumoMTA's too, and named by many policies; where it is not installed, they do without."""
 
 
 class LastAsked:
@@ -49,6 +51,9 @@ async def load(ctx: LuaContext, files: list[str], options: LoadOptions | None) -
     resolver = ctx.env.host.resolver
     if KUMOMTA_FILE in files and not await trio.Path(KUMOMTA_FILE).exists():
         files = [str(OUR_FILE) if file == KUMOMTA_FILE else file for file in files]
+    if COMMUNITY_FILE in files and not await trio.Path(COMMUNITY_FILE).exists():
+        files = [file for file in files if file != COMMUNITY_FILE]
+        ctx.env.host.diagnostic("warn", f"{COMMUNITY_FILE} is left out: KumoMTA is not installed here")
     return await (
         load_shaping(files, resolver) if options is None else load_shaping(files, resolver, options)
     )

@@ -17,7 +17,7 @@ from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.dns import Resolvers, ZoneBackend
 from kumo_py.message.message import Message
 from kumo_py.policy.modules.memoize import MemoCaches
-from kumo_py.policy.modules.shaping import KUMOMTA_FILE
+from kumo_py.policy.modules.shaping import COMMUNITY_FILE, KUMOMTA_FILE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -350,6 +350,15 @@ async def test_validation_options_decide_what_is_an_error(validate: Validate) ->
         top("no_default_files = true, validation_options = { provider_overlap = 'Error' }")
     )
     assert "big.test is also matched by provider(s): all" in error
+
+
+async def test_a_policy_does_without_kumomtas_community_file(
+    policy: MakePolicy, validate: Validate, host: RecordingHost
+) -> None:
+    options = "no_default_files = true, load_validation_options = { local_load = 'Error' },"
+    text = top(options).replace("'shaping.toml'", f"'{COMMUNITY_FILE}', 'shaping.toml'")
+    assert [line for line in await validate(text) if not line.startswith("WARNING")] == []
+    assert f"{COMMUNITY_FILE} is left out" in host.named("warn")[0]
 
 
 async def test_validation_names_wrong_options_in_files(write: Write, validate: Validate) -> None:
