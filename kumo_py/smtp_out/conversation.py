@@ -15,7 +15,7 @@ import trio
 from kumo_py.proto.client import stuff
 from kumo_py.queue.message_rates import delayed, send_back
 from kumo_py.smtp_out.demand import all_may_ride, destination_of, may_ride
-from kumo_py.smtp_out.envelope import Envelope, Refused, Untried, envelope_replies
+from kumo_py.smtp_out.envelope import Envelope, Refused, Untried, envelope_replies, lmtp_replies
 from kumo_py.smtp_out.outcome import settle
 from kumo_py.spool import SpoolError
 
@@ -152,11 +152,7 @@ class Conversation:
             work.ahead = following
         await connection.send(parts, "the message", path.data_dot_timeout)
         if path.use_lmtp:
-            # RFC 2033 §4.2: a reply for each recipient that was accepted.
-            return [
-                await connection.reply(".", path.data_dot_timeout) if answer.is_success else answer
-                for answer in answers
-            ]
+            return await lmtp_replies(connection, answers, path)
         sent = trio.current_time()
         final = await connection.reply(".", path.data_dot_timeout)
         self._ready.note_pace(trio.current_time() - sent)

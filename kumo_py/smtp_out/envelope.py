@@ -130,6 +130,29 @@ async def envelope_replies(
     raise Refused(_for_accepted(answers, data), closed=data.code == 421)
 
 
+async def lmtp_replies(
+    connection: Connection, answers: Sequence[Response], path: EgressPath
+) -> list[Response]:
+    """What became of the content: a reply for each recipient that was accepted (RFC 2033 §4.2).
+
+    Raises ConnectionFailed; Refused if the server has answered for some of them before it went.
+    """
+    replies: list[Response] = []
+    for answer in answers:
+        try:
+            replies.append(
+                await connection.reply(".", path.data_dot_timeout) if answer.is_success else answer
+            )
+        except ConnectionFailed as err:
+            if not any(reply.command == "." for reply in replies):
+                raise
+            lost = Response(400, None, f"KumoMTA internal: failed to send message: {err}", ".")
+            raise Refused(
+                [*replies, *_for_accepted(list(answers[len(replies) :]), lost)], closed=True
+            ) from err
+    return replies
+
+
 async def _pass_over(connection: Connection, rcpts: int, path: EgressPath) -> bool:
     """Take what else an envelope is answered that was refused; whether the server is still there then."""
     try:

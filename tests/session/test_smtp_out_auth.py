@@ -248,3 +248,29 @@ async def test_use_lmtp_after_tls_and_auth(
         ("b@b.test",): ("Bounce", 550),
         ("c@b.test",): ("TransientFailure", 452),
     }
+
+
+async def test_use_lmtp_keeps_what_was_answered_before_the_server_went(
+    mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """Who has the message must not get it once more."""
+
+    async def script(peer: Peer) -> None:
+        await peer.greet("8BITMIME")
+        for reply in ("250 ok", "250 ok", "550 5.1.1 no", "250 ok", "354 go"):
+            await peer.line()
+            await peer.send(reply)
+        await peer.content()
+        await peer.send("250 first")
+
+    node = await start(mock_clock, nursery, Server(script), mode="Disabled", use_lmtp=True)
+    msg = await node.send("a@b.test", "b@b.test", "c@b.test")
+    await node.done(3)
+    by_recipient = {record.recipients: (record.kind, record.code) for record in node.log.records}
+    assert by_recipient == {
+        ("a@b.test",): ("Delivery", 250),
+        ("b@b.test",): ("Bounce", 550),
+        ("c@b.test",): ("TransientFailure", 400),
+    }
+    await node.spool.load_meta(msg)
+    assert msg.recipients == ("c@b.test",)
