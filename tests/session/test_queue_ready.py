@@ -183,6 +183,26 @@ async def test_delayed_by_a_full_ready_queue_they_all_come_through(
     assert {record.attempts for record in node.log.of("Delivery")} == {0}
 
 
+async def test_a_ready_queue_that_becomes_smaller_gives_back_what_came_last(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    node, sender = await start_sender(nursery, path(max_ready=20, connection_limit=LimitSpec(1)))
+    sender.duration = 20.0
+    messages = [await node.send() for _ in range(12)]
+    await trio.sleep(1)
+    node.policy.handlers.update(path(max_ready=5, connection_limit=LimitSpec(1)))
+    await trio.sleep(62)
+    ready = node.queues.ready[SITE]
+    delayed = node.log.of("Delayed")
+    # Of the eight that were left after a minute.
+    assert [record.id for record in delayed] == [msg.id for msg in messages[:8:-1]]
+    assert [msg.id for msg in ready.messages] == [msg.id for msg in messages[4:9]]
+    reasons = "Context: MaxReadyWasReducedByConfigUpdate, ReadyQueueWasFull. "
+    assert all(record.content.startswith(reasons) for record in delayed)
+    await trio.sleep(500)
+    assert Counter(sender.ids) == Counter(msg.id for msg in messages)
+
+
 # -- sources -------------------------------------------------------------------------------------------
 @pytest.mark.option("make_egress_pool.entries.weight")
 @pytest.mark.option("make_egress_pool.entries.name")

@@ -313,6 +313,7 @@ async def test_a_success_resets_the_count_of_failures(mock_clock: MockClock, nur
             "MX didn't resolve to any hosts",
         ),
         ("to@[127.0.0.1]", None, {"prohibited_hosts": CidrSet(["127.0.0.1"])}, 550, "5.4.4", "127.0.0.1"),
+        ("to@[IPv6:::1]", None, {"prohibited_hosts": CidrSet(["::1"])}, 550, "5.4.4", "::1 is on the list"),
     ],
 )
 async def test_no_plan_is_an_answer_for_the_whole_queue(
