@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -166,44 +164,6 @@ def test_what_editors_are_told() -> None:
         "return sqlite",
     ):
         assert f"\n{line}\n" in f"\n{ALL}"
-
-
-GOOD = """
-local kumo = require 'kumo'
-kumo.on('smtp_server_message_received', function(msg, conn_meta)
-  msg:set_meta('tenant', conn_meta:get_meta 'tenant')
-  local seconds = (kumo.time.now() - kumo.time.now()).seconds
-  kumo.log_info(msg:sender().email, seconds, kumo.digest.sha256('x').hex)
-end)
-kumo.on('get_queue_config', function(domain, tenant)
-  return kumo.make_queue_config { max_age = '5m', refresh_strategy = 'Ttl', egress_pool = tenant or domain }
-end)
-"""
-BAD = """
-local kumo = require 'kumo'
-kumo.on('smtp_server_message_received', function(msg)
-  msg:set_mta('tenant', 1)
-  kumo.log_info(msg:sender().mail)
-  msg:set_due(5)
-end)
-kumo.make_queue_config { refresh_strategy = 'Never' }
-kumo.serde.json_prse '{}'
-"""
-
-
-@pytest.mark.skipif(shutil.which("emmylua_check") is None, reason="needs emmylua_check")
-@pytest.mark.parametrize(("policy", "problems"), [(GOOD, []), (BAD, [4, 5, 6, 8, 9])])
-def test_a_language_server_checks_policies(tmp_path: Path, policy: str, problems: list[int]) -> None:
-    workspace = tmp_path / "policy"
-    workspace.mkdir()
-    run("stubs", "--output", str(tmp_path / "stubs"))
-    (workspace / "init.lua").write_text(policy)
-    (workspace / ".luarc.json").write_text(json.dumps({"workspace.library": [str(tmp_path / "stubs")]}))
-    found = subprocess.run(
-        ["emmylua_check", str(workspace)], capture_output=True, text=True, timeout=60, check=False
-    ).stdout
-    lines = re.findall(r"^(?:warning|error).*\n.*init\.lua:(\d+):", found, re.M)
-    assert sorted(map(int, lines)) == problems
 
 
 # -- docs ------------------------------------------------------------------------------------------------
