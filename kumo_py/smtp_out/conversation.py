@@ -53,6 +53,7 @@ class Conversation:
         "_connection",
         "_context",
         "_destination",
+        "_host",
         "_may_try_next",
         "_pipelining",
         "_queues",
@@ -69,17 +70,19 @@ class Conversation:
         ready: ReadyQueue,
         connection: Connection,
         context: LogContext,
+        host: str,
         destination: Destination,
         scope: trio.CancelScope,
         *,
         may_try_next: bool,
     ) -> None:
-        """`destination` is what the connection was made for; `scope` is what the watch cancels."""
+        """`host` and `destination` are what the connection was made to, and for; `scope` is what the watch cancels."""
         self._queues = queues
         self._work = work
         self._ready = ready
         self._connection = connection
         self._context = context
+        self._host = host
         self._destination = destination
         self._scope = scope
         self._may_try_next = may_try_next
@@ -212,7 +215,7 @@ class Conversation:
             return True
         ready = self._ready
         destination = await destination_of(msg, ready, self._queues.resolver)
-        if not may_ride(ready.path, self._destination, self._connection, destination):
+        if not may_ride(ready.path, self._destination, self._connection, self._host, destination):
             return False
         cleared.add(msg.queue_name)
         return True

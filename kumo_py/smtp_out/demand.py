@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from kumo_py.dns import DnsError, TlsaRecord
+from kumo_py.dns import DnsError, TlsaRecord, split_port
 from kumo_py.message.queue_name import QueueName
 from kumo_py.smtp_out.connection import ConnectionFailed
 from kumo_py.smtp_out.dane import DaneResult
@@ -34,6 +34,8 @@ class Destination(NamedTuple):
     """The mode of its policy, if the path heeds it."""
     mx_is_secure: bool = False
     """Whether the choice of its hosts can be trusted, if DANE is asked for."""
+    hosts: frozenset[str] = frozenset()
+    """If either applies, the only hosts that it does to."""
     is_known: bool = True
     """False if the domain cannot be looked up just now: then the most is demanded, so that nobody gains by that."""
 
@@ -72,8 +74,20 @@ async def destination_of(msg: Message | None, ready: ReadyQueue, resolver: Resol
     try:
         mx = await resolver.lookup_mx(route)
     except DnsError:
-        return Destination("Enforce" if heeds_policy else "None", path.enable_dane, False)
-    return Destination(mx.mta_sts if heeds_policy else "None", path.enable_dane and mx.is_secure)
+        return Destination("Enforce" if heeds_policy else "None", path.enable_dane, is_known=False)
+    mode: Mode = mx.mta_sts if heeds_policy else "None"
+    mx_is_secure = path.enable_dane and mx.is_secure
+    promised = mode == "Enforce" or mx_is_secure
+    hosts = frozenset(split_port(item)[0] for item in mx.hosts) if promised else frozenset[str]()
+    return Destination(mode, mx_is_secure, hosts)
+
+
+def is_host_of(name: str, destination: Destination) -> bool:
+    """Whether the host is one of those that the promise is about.
+
+    Sites of different hosts can have the same name, and then the same ready queue: somebody else's hosts.
+    """
+    return not destination.hosts or name in destination.hosts
 
 
 def all_may_ride(
@@ -84,13 +98,24 @@ def all_may_ride(
     if ready.mx is None:
         return True
     heeds_policy = path.enable_mta_sts and resolver.mta_sts is not None
-    return (connection.authenticated or not heeds_policy) and (made_for.mx_is_secure or not path.enable_dane)
+    if not heeds_policy and not path.enable_dane:
+        return True
+    varying = [part for part in ready.site_name.split(".") if part[:1] == "(" or part[-1:] == "?"]
+    return (
+        len(varying) <= 1  # otherwise the name may be that of several sites
+        and (connection.authenticated or not heeds_policy)
+        and (made_for.mx_is_secure or not path.enable_dane)
+    )
 
 
-def may_ride(path: EgressPath, made_for: Destination, connection: Connection, other: Destination) -> bool:
-    """Whether a message for `other` may go over a connection that was made for `made_for`."""
+def may_ride(
+    path: EgressPath, made_for: Destination, connection: Connection, host: str, other: Destination
+) -> bool:
+    """Whether a message for `other` may go over a connection to `host` that was made for `made_for`."""
     if other == made_for:
         return True
+    if not is_host_of(host, other):
+        return False
     if other.mx_is_secure and not made_for.mx_is_secure:
         return False  # its TLSA records have not been asked for
     if connection.authenticated:

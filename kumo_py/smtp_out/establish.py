@@ -17,7 +17,7 @@ from kumo_py.core.lruttl import LruTtl
 from kumo_py.smtp_out.certificates import describe, peer_chain, subject
 from kumo_py.smtp_out.connection import ConnectionFailed, TlsFailed
 from kumo_py.smtp_out.dane import DaneFinding, DaneMismatch, DaneResult, find_records, verify
-from kumo_py.smtp_out.demand import Demand, Destination, demand
+from kumo_py.smtp_out.demand import Demand, Destination, demand, is_host_of
 from kumo_py.smtp_out.tls import ClientContexts, TlsUnusable
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ class Establishment:
     async def run(self, connection: Connection, host: HostAddress, destination: Destination) -> None:
         """Make the connection ready for mail to a destination. Raises ConnectionFailed."""
         path = self._ready.path
+        if not is_host_of(host.name, destination):
+            raise ConnectionFailed("MTA-STS, DANE: it is none of the domain's hosts")
         await connection.greet(self._ehlo_domain, path)
         dane = await self._dane(host, destination) if path.enable_dane else None
         wanted = demand(path, destination, dane)

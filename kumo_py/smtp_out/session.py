@@ -158,6 +158,7 @@ class Session:
                     ready,
                     connection,
                     self._context,
+                    host.name,
                     destination,
                     self._scope,
                     may_try_next=not is_last and self._tries_next_host,

@@ -65,11 +65,12 @@ async def start(
     server: Server,
     policies: dict[str, str],
     *more: Server,
+    zone: str = ZONE,
     **options: Any,
 ) -> DeliveryNode:
     path = egress(smtp_port=server.port, starttls_timeout=Duration(3), **options)
     queue = QueueConfig(retry_interval=Duration(3600))
-    node = await start_delivery(clock, nursery, server, *more, queue=queue, path=path, zone=ZONE)
+    node = await start_delivery(clock, nursery, server, *more, queue=queue, path=path, zone=zone)
     node.resolver.mta_sts = MtaSts()
     node.resolver.mta_sts.use_fixed(policies)
     return node
@@ -289,3 +290,41 @@ async def test_a_domain_that_cannot_be_looked_up_is_sent_nothing_in_the_clear(
     assert node.log.kinds == ["Delivery", "TransientFailure"]
     assert "the domain's MTA-STS policy cannot be looked up, and STARTTLS" in node.log.records[1].content
     assert [message.rcpts for message in server.messages] == [("RCPT TO:<to@c.test>",)]
+
+
+async def test_hosts_of_another_domain_whose_site_has_the_same_name_are_none_of_its_own(
+    mock_clock: MockClock, nursery: trio.Nursery, authority: trustme.CA
+) -> None:
+    """Somebody chose names that roll up to b.test's site, and has valid certificates for them."""
+    zone = """
+$ORIGIN test.
+b   MX 10 one.x
+b   MX 20 two.y
+bad MX 10 one.x
+bad MX 20 two.x
+bad MX 30 one.y
+one.x A 127.0.0.2
+two.y A 127.0.0.2
+one.y A 127.0.0.1
+two.x A 127.0.0.1
+"""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("one.y.test", "two.x.test").configure_cert(context)
+    theirs = Server(offering(context))
+    node = await start(
+        mock_clock,
+        nursery,
+        theirs,
+        {"b.test": policy("enforce", "one.x.test", "two.y.test")},
+        zone=zone,
+    )
+    await node.send("to@b.test", saved=True)
+    await node.log.reach(1)  # nobody listens there
+    for domain in ("bad", "b", "bad"):
+        await node.send(f"to@{domain}.test")
+    await node.log.reach(4)
+    await node.stop()
+    assert {record.site for record in node.log.records} == {"unspecified->(one|two).(x|y).test@smtp_client"}
+    assert {message.rcpts for message in theirs.messages} == {("RCPT TO:<to@bad.test>",)}
+    by_domain = {(record.recipients[0].partition("@")[2], record.kind) for record in node.log.records}
+    assert by_domain == {("b.test", "TransientFailure"), ("bad.test", "Delivery")}
