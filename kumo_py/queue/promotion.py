@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+import structlog
 import trio
 
 from kumo_py.core.policy import PolicyError, Rejection
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
     from kumo_py.message.message import Message
     from kumo_py.queue.queues import Queues
 
+log = structlog.get_logger("kumo_py.queue.promotion")
+
 TICK = 0.05
 """Seconds: how late a delayed message may be."""
+_AFTER_ERROR = 60.0
+"""Seconds."""
 _TASKS = 16
 """At most so many are stuck at a time."""
 _SLICE = 128
@@ -86,7 +91,11 @@ class Promotion:
                 # What was promoted or moved by an operator left its old slot behind.
                 if isinstance(queue, ScheduledQueue) and msg.due <= self._queues.wall():
                     self._queues.out_of_wheel(msg, queue)
-                    await self._go_on(msg, queue)
+                    try:
+                        await self._go_on(msg, queue)
+                    except Exception:
+                        log.exception("a message that is due could not go on; it waits", id=msg.id.hex())
+                        self._queues.into_wheel(msg, queue, self._queues.wall() + _AFTER_ERROR)
                 self._done += 1
                 if self._done % _SLICE == 0:
                     await trio.lowlevel.checkpoint()

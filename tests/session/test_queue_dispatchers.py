@@ -270,6 +270,28 @@ async def test_errors_that_nobody_foresaw_make_a_message_wait(
     assert node.log.kinds == ["TransientFailure", "Delivery"]
 
 
+async def test_an_error_that_nobody_foresaw_does_not_end_promotion(
+    autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, sender = await start_sender(nursery)
+    sender.outcome = sender.defer
+    msg = await node.send()
+    await node.log.reach(1)
+    sender.outcome = sender.deliver
+
+    async def fail(_: str) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.queues, "resolve", fail)
+        await trio.sleep(1300)
+        assert node.queues.scheduled["b.test"].delayed == 1
+        assert node.in_spool(msg)
+    await node.log.reach(2)
+    assert node.log.kinds == ["TransientFailure", "Delivery"]
+    assert node.queues.scheduled["b.test"].delayed == 0
+
+
 async def test_a_handler_that_breaks_the_queue_name_makes_the_message_wait(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
