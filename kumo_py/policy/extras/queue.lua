@@ -435,11 +435,17 @@ local function is_monitored(file, monitored)
   return false
 end
 
-local function check_monitored(problems, files)
+local function warn_of_unmonitored(files)
   local monitored = kumo.eval_config_monitor_globs()
   for _, file in ipairs(files) do
     if type(file) == 'string' and not is_monitored(file, monitored) then
-      problems:add(file, '', 'edits would not be noticed: name it in kumo.set_config_monitor_globs')
+      print(
+        string.format(
+          'WARNING: %s: edits take effect some time later, and are not checked before: '
+            .. 'name it in kumo.set_config_monitor_globs',
+          file
+        )
+      )
     end
   end
 end
@@ -471,7 +477,7 @@ kumo.on('validate_config', function()
   local data, problems = read(files)
   check_pools(data, problems)
   check_tenants(data, problems, files)
-  check_monitored(problems, files)
+  warn_of_unmonitored(files)
   if not options.skip_queue_config_hook then
     check_order(problems)
   end

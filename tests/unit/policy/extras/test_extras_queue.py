@@ -274,11 +274,12 @@ async def test_validation_checks_pools_tenants_globs_and_order(
       kumo.on('get_queue_config', function() end)
     """)
     *texts, header, own, other = lines
-    assert texts == [
+    assert sorted(texts) == [
         'WARNING: more.toml: [queue."big.test"."shopp"]: there is no such tenant (did you mean \'shop\'?)',
+        "WARNING: more.toml: edits take effect some time later, and are not checked before: "
+        "name it in kumo.set_config_monitor_globs",
         "more.toml: [queue.\"big.test\".\"shopp\"]: egress_pool 'pool-2' is not defined (did you mean 'pool-0'?)",
         "queues.toml: default_tenant 'anybody' is not defined",
-        "more.toml: edits would not be noticed: name it in kumo.set_config_monitor_globs",
     ]
     assert header == "the queue helper must be the last to handle get_queue_config; these do, in turn:"
     assert "queue.lua:" in own
