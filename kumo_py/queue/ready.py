@@ -370,6 +370,10 @@ class ReadyQueue:
         try:
             with running.scope:
                 await self._owner.dispatch(self)
+        except trio.Cancelled:
+            # The node ends at once: its places are for nobody.
+            self._owner.stopping = True
+            raise
         except Exception:
             failed = True
             # A bug in one session must not stop the node; its messages are still in the spool.
