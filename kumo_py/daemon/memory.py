@@ -26,6 +26,7 @@ log = structlog.get_logger("kumo_py.memory")
 _INTERVAL = 1.0
 """Seconds between looks."""
 _CGROUP_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_STATM = "/proc/self/statm"
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _UNLIMITED = 1 << 60
 """Bytes; control groups of version 1 write a number near 2**63 for no limit."""
@@ -38,7 +39,7 @@ class Memory:
         self.hard_limit: int | None = min(_limits(), default=None)
         self._soft: int | None = None
         self._low: int | None = None
-        self.usage = _resident()
+        self.usage = _resident(Path(_STATM).read_bytes())
         """Of a second ago at most, while `watch` runs."""
         self.over_soft_limit = False
         """Whether mail is refused just now."""
@@ -68,10 +69,17 @@ class Memory:
 
     async def watch(self) -> None:
         """Keep `over_soft_limit` up to date, for ever."""
+        statm = os.open(_STATM, os.O_RDONLY)  # kept, so that it is there when descriptors are not
+        try:
+            await self._watch(statm)
+        finally:
+            os.close(statm)
+
+    async def _watch(self, statm: int) -> None:
         was_low = False
         while True:
-            limit, low, used = self.soft_limit, self.low_threshold, _resident()
-            self.usage = used
+            limit, low = self.soft_limit, self.low_threshold
+            used = self.usage = _resident(os.pread(statm, 100, 0))
             is_low = low is not None and used > low
             self.state = MemoryState.LOW if is_low else MemoryState.OK
             self.low_count += is_low and not was_low
@@ -90,8 +98,8 @@ class Memory:
             await trio.sleep(_INTERVAL)
 
 
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
+def _resident(statm: bytes) -> int:
+    return int(statm.split()[1]) * _PAGE
 
 
 def _part(limit: int | None, share: float) -> int | None:
