@@ -75,12 +75,9 @@ class ReadyMemory:
             self.held -= msg.size
 
     async def before_insert(self, msg: Message, ready: ReadyQueue) -> None:
-        """While memory is short, a message is saved and shrunk as the path says before it goes to a ready queue."""
-        state = self._queues.memory_state()
-        if state is MemoryState.OK:
-            return
+        """Memory is short: a message is saved and shrunk as the path says before it goes to a ready queue."""
         path = ready.path
-        low = state is MemoryState.LOW
+        low = self._queues.memory_state() is MemoryState.LOW
         policy = path.low_memory_reduction_policy if low else path.no_memory_reduction_policy
         if policy != "NoShrink" and await self._queues.save(msg):
             shrink(msg, policy)

@@ -15,6 +15,7 @@ from kumo_py.dns import DnsError, mx_list_site_name
 from kumo_py.queue.config import NO_MEANING, EgressPath, NamedHost, without_meaning
 from kumo_py.queue.context import InsertReason
 from kumo_py.queue.egress import EgressDirectory
+from kumo_py.queue.memory import MemoryState
 from kumo_py.queue.ready import ReadyQueue
 from kumo_py.queue.scheduled import refresh_time
 
@@ -65,7 +66,9 @@ class Placement:
             pool = selector.pool.name
             raise NotPlaced(f"KumoMTA internal: no sources available for {queue.name} pool=`{pool}`", pool)
         full = False
-        entries = await self._eligible(queue)
+        queues, entries = self._queues, selector.entries
+        if queues.source_health or queues.admin.ready:
+            entries = await self._eligible(queue)
         while entries:
             source = selector.next(entries)
             try:
@@ -76,8 +79,9 @@ class Placement:
                 raise NotPlaced(f"failed to resolve queue {queue.name}: {err}") from err
             if ready.full:
                 full = True
-            elif not await self._queues.limits.source_throttled(ready):
-                await self._queues.memory.before_insert(msg, ready)
+            elif not await queues.limits.source_throttled(ready):
+                if queues.memory_state() is not MemoryState.OK:
+                    await queues.memory.before_insert(msg, ready)
                 if ready.insert(msg):
                     return
                 full = True

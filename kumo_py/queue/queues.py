@@ -184,6 +184,8 @@ class Queues:
                 if ticks % 10 == 0:
                     queue.extend_leases(now, LEASE_DURATION)
                 if queue.messages:
+                    if self.source_health.rests_for(queue.source.name) > 0.0:  # it came too late to be met
+                        self.sweep.source_suspended(queue.source.name)
                     queue.wake_for_backlog()
                     if now >= queue.next_refresh:
                         # Not here: a policy that hangs must not hold up the others, nor let leases run out.

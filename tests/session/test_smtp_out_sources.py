@@ -16,6 +16,7 @@ from kumo_py.core.key_source import KeySource
 from kumo_py.core.options import OptionError, convert
 from kumo_py.limits.spec import ThrottleSpec
 from kumo_py.queue.config import EgressPath, EgressPool, EgressSource, PoolEntry, Suspension, Threshold
+from kumo_py.queue.source_health import Ailment
 
 if TYPE_CHECKING:
     from queue_harness import Record
@@ -326,6 +327,24 @@ async def test_when_all_sources_rest_messages_wait(mock_clock: MockClock, nurser
     )
     assert "pool=`p` are eligible for selection at this time" in record.content
     assert msg.attempts == 1
+
+
+async def test_what_is_placed_while_a_source_begins_to_rest_does_not_lie_there(
+    mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    node = await start(mock_clock, nursery, Server(), EgressSource(name="bad"), EgressSource(name="good"))
+    await node.send()
+    await node.log.reach(1)
+    (ready,) = [queue for queue in node.queues.ready.values() if queue.source.name == "bad"]
+    node.queues.source_health.report(unplumbed(), Ailment.UNPLUMBED)
+    await trio.sleep(0.1)
+    msg = node.make_message()
+    await node.spool.save(msg)
+    assert ready.insert(msg)  # as if it had been on its way
+    await node.log.reach(2)
+    assert node.log.records[1].context.egress_source == "good"
+    assert node.log.records[1].at < 10
+    await node.stop()
 
 
 async def test_a_threshold_tolerates_failures(mock_clock: MockClock, nursery: trio.Nursery) -> None:
