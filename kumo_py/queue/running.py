@@ -1,12 +1,13 @@
 """The dispatchers of a ready queue that run: who is stuck, and who must end when the node does.
 
-A dispatcher makes progress when it takes a message, when it parks or is woken, when a message is settled, and when its
-session begins to wait for something else. One that makes none for `dispatcher_progress_watchdog_timeout` is cancelled;
-what it had in hand is tried again. At the end of the node each has `system_shutdown_timeout`.
+A dispatcher makes progress when it takes a message, when it is woken, and when its session begins to wait for something
+else. One that makes none for `dispatcher_progress_watchdog_timeout`, and is not idle, is cancelled; what it had in hand
+is tried again. At the end of the node each has `system_shutdown_timeout`.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import trio
@@ -57,6 +58,8 @@ def watchdog_timeout(path: EgressPath, protocol: DeliveryProtocol) -> float:
     """Seconds after which a dispatcher without progress is cancelled."""
     if path.dispatcher_progress_watchdog_timeout is not None:
         return path.dispatcher_progress_watchdog_timeout
+    if protocol.name == "httpinject":
+        return math.inf  # one message stands for as many as there are recipients in a request
     if protocol.name != "smtp_client":
         return _NO_TIMEOUTS
     longest = max(path.mail_from_timeout, path.rcpt_to_timeout, path.data_timeout, path.data_dot_timeout)
