@@ -16,7 +16,8 @@ from kumo_py.core.options import OptionError, to_builtins
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.message.message import NotLoaded
 from kumo_py.policy.configured import Configured
-from kumo_py.policy.types import LuaObject, LuaValue, Values
+from kumo_py.policy.conversion import LuaValue
+from kumo_py.policy.types import LuaObject, Values
 from kumo_py.spool.errors import SpoolError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from kumo_py.core.policy import PolicyError
 
 if TYPE_CHECKING:
     from kumo_py.policy.context import LuaContext
-    from kumo_py.policy.types import LuaValue
+    from kumo_py.policy.conversion import LuaValue
 
 
 class LuaObject:

@@ -19,23 +19,11 @@ from kumo_py.core.options import OptionError, to_builtins
 from kumo_py.core.policy import Disconnect, PolicyError, Rejection
 from kumo_py.message.message import Message
 from kumo_py.policy.binding import bind, bind_async, problem
+from kumo_py.policy.conversion import Held, LuaTable, LuaValue, shown, to_lua
 from kumo_py.policy.hints import hint
 from kumo_py.policy.registry import Event, Function
 from kumo_py.policy.source import PolicySource, our_module, prelude
-from kumo_py.policy.types import (
-    CONNECTION,
-    MESSAGE,
-    RAW,
-    TEXT,
-    VALUE,
-    Held,
-    LuaTable,
-    LuaType,
-    LuaValue,
-    Values,
-    shown,
-    to_lua,
-)
+from kumo_py.policy.types import CONNECTION, MESSAGE, RAW, TEXT, VALUE, LuaType, Values
 from kumo_py.proto.address import split_address
 
 if TYPE_CHECKING:

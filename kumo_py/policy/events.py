@@ -23,7 +23,6 @@ from kumo_py.policy.types import (
     ConfigObject,
     ListOf,
     LuaType,
-    LuaValue,
     OneOf,
     OptionTable,
     Values,
@@ -33,6 +32,7 @@ from kumo_py.smtp_in.params import ListenerDomain, ListenerOverrides
 
 if TYPE_CHECKING:
     from kumo_py.policy.context import LuaContext
+    from kumo_py.policy.conversion import LuaValue
 
 _MSG = Param("msg", MESSAGE)
 _CONN = Param("conn_meta", CONNECTION)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from kumo_py.core.key_source import KeySource
     from kumo_py.policy.configured import Configured
     from kumo_py.policy.context import LuaContext
+    from kumo_py.policy.conversion import LuaValue
     from kumo_py.policy.host import Host
-    from kumo_py.policy.types import LuaValue
 
 
 class _Rest:

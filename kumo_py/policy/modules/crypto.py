@@ -14,11 +14,12 @@ from cryptography.hazmat.primitives.padding import PKCS7
 
 from kumo_py.auth.aws_sigv4 import Credentials, Signature, sign
 from kumo_py.core.key_source import KeySource
+from kumo_py.policy.conversion import LuaValue, shown
 from kumo_py.policy.key_sources import load_key
 from kumo_py.policy.modules.digest import Digest
 from kumo_py.policy.modules.digest import result as digest
 from kumo_py.policy.registry import Owner, Param
-from kumo_py.policy.types import BYTES, VALUE, LuaValue, OptionTable, shown
+from kumo_py.policy.types import BYTES, VALUE, OptionTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

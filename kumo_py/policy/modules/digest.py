@@ -11,17 +11,18 @@ import orjson
 from cryptography.hazmat.primitives import hashes
 
 from kumo_py.core.encodings import ENCODINGS
+from kumo_py.policy.conversion import plain
 from kumo_py.policy.key_sources import load_key
 from kumo_py.policy.modules.secrets import KEY_SOURCE
 from kumo_py.policy.registry import Kind, Owner, Param
-from kumo_py.policy.types import BYTES, plain
+from kumo_py.policy.types import BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kumo_py.core.key_source import KeySource
     from kumo_py.policy.context import LuaContext
-    from kumo_py.policy.types import LuaValue
+    from kumo_py.policy.conversion import LuaValue
 
 digest = Owner("kumo.digest")
 

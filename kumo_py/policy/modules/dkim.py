@@ -14,10 +14,11 @@ from kumo_py.core.duration import Duration
 from kumo_py.core.key_source import KeySource
 from kumo_py.core.lruttl import LruTtl
 from kumo_py.core.options import convert
+from kumo_py.policy.conversion import LuaTable, LuaValue, plain, shown
 from kumo_py.policy.key_sources import load_key
 from kumo_py.policy.registry import Kind, Owner, Param
 from kumo_py.policy.signing import SigningThreads
-from kumo_py.policy.types import INTEGER, LuaTable, LuaValue, OptionTable, plain, shown
+from kumo_py.policy.types import INTEGER, OptionTable
 
 if TYPE_CHECKING:
     from kumo_py.policy.context import LuaContext

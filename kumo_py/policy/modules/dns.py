@@ -21,20 +21,9 @@ from kumo_py.dns import (
 )
 from kumo_py.dns.config import ResolverConfig
 from kumo_py.policy.configured import Configured
+from kumo_py.policy.conversion import LuaTable, LuaValue, plain, shown
 from kumo_py.policy.registry import Owner, Param
-from kumo_py.policy.types import (
-    BOOLEAN,
-    INTEGER,
-    TEXT,
-    TIME_DELTA,
-    VALUE,
-    ListOf,
-    LuaTable,
-    LuaValue,
-    Values,
-    plain,
-    shown,
-)
+from kumo_py.policy.types import BOOLEAN, INTEGER, TEXT, TIME_DELTA, VALUE, ListOf, Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,12 +17,13 @@ from kumo_py.policy.file_glob import find_matches
 from kumo_py.policy.modules.kumo import kumo
 from kumo_py.policy.modules.time import Time, moment
 from kumo_py.policy.registry import Kind, Owner, Param
-from kumo_py.policy.types import BOOLEAN, BYTES, INTEGER, NUMBER, TEXT, ListOf, LuaValue, OneOf
+from kumo_py.policy.types import BOOLEAN, BYTES, INTEGER, NUMBER, TEXT, ListOf, OneOf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kumo_py.policy.context import LuaContext
+    from kumo_py.policy.conversion import LuaValue
 
 _T = TypeVar("_T")
 

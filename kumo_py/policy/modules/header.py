@@ -12,19 +12,9 @@ from kumo_py.message.address_header import Group, Mailbox
 from kumo_py.message.authentication_results import AuthenticationResults
 from kumo_py.message.mime import Header
 from kumo_py.message.mime_params import MimeParameters
+from kumo_py.policy.conversion import LuaTable, LuaValue, plain, shown, to_lua
 from kumo_py.policy.registry import Kind
-from kumo_py.policy.types import (
-    BYTES,
-    TEXT,
-    VALUE,
-    ListOf,
-    LuaTable,
-    LuaValue,
-    OptionTable,
-    plain,
-    shown,
-    to_lua,
-)
+from kumo_py.policy.types import BYTES, TEXT, VALUE, ListOf, OptionTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,6 +16,7 @@ from kumo_py.core.duration import format_duration
 from kumo_py.core.url import Url, form_encode, parse_url
 from kumo_py.net.http import Headers, HttpRequest, HttpResponse
 from kumo_py.net.websocket import MAX_MESSAGE, WebSocket, open_websocket
+from kumo_py.policy.conversion import LuaTable, LuaValue, decoded, shown
 from kumo_py.policy.http_clients import ClientOptions, HttpClient, HttpPools
 from kumo_py.policy.modules.crypto import RequestSigning, sign_request
 from kumo_py.policy.registry import Kind, Owner, Param
@@ -26,14 +27,10 @@ from kumo_py.policy.types import (
     TEXT,
     TIME_DELTA,
     ListOf,
-    LuaTable,
     LuaType,
-    LuaValue,
     OneOf,
     OptionTable,
     Values,
-    decoded,
-    shown,
 )
 
 if TYPE_CHECKING:

@@ -20,12 +20,13 @@ from kumo_py.logs.segment import SegmentWriter
 from kumo_py.logs.tailer import POLL_INTERVAL, Batch, Consumer, Tailer, Unjudged
 from kumo_py.policy.file_glob import find_matches
 from kumo_py.policy.registry import Kind, Owner, Param
-from kumo_py.policy.types import BOOLEAN, FUNCTION, SHARED, TEXT, VALUE, ListOf, LuaValue, OptionTable, Values
+from kumo_py.policy.types import BOOLEAN, FUNCTION, SHARED, TEXT, VALUE, ListOf, OptionTable, Values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kumo_py.policy.context import LuaContext
+    from kumo_py.policy.conversion import LuaValue
 
 jsonl = Owner("kumo.jsonl")
 

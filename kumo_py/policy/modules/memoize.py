@@ -20,13 +20,14 @@ import trio
 from kumo_py.core.duration import Duration
 from kumo_py.core.lruttl import LruTtl
 from kumo_py.core.options import OptionError
+from kumo_py.policy.conversion import plain
 from kumo_py.policy.modules.kumo import kumo
 from kumo_py.policy.registry import Kind, Param
-from kumo_py.policy.types import FUNCTION, INTEGER, RAW, SHARED, TEXT, OptionTable, Values, plain
+from kumo_py.policy.types import FUNCTION, INTEGER, RAW, SHARED, TEXT, OptionTable, Values
 
 if TYPE_CHECKING:
     from kumo_py.policy.context import LuaContext
-    from kumo_py.policy.types import LuaValue
+    from kumo_py.policy.conversion import LuaValue
 
 ATTEMPTS = 3
 """How often a function that runs out of time is called with retry_on_populate_timeout."""

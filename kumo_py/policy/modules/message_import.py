@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from kumo_py.core.options import convert
 from kumo_py.message.header_import import ImportRule
 from kumo_py.message.header_import import import_headers as find
+from kumo_py.policy.conversion import LuaValue, plain
 from kumo_py.policy.modules.message import message
 from kumo_py.policy.registry import Param
-from kumo_py.policy.types import LuaValue, plain
 
 if TYPE_CHECKING:
     from kumo_py.message.message import Message

@@ -8,16 +8,17 @@ import orjson
 
 from kumo_py.core.options import to_builtins
 from kumo_py.net.redis import RedisClient, RedisError, RedisOptions
+from kumo_py.policy.conversion import number_text
 from kumo_py.policy.modules.kumo import kumo
 from kumo_py.policy.registry import Kind, Owner, Param
-from kumo_py.policy.types import SHARED, OptionTable, number_text
+from kumo_py.policy.types import SHARED, OptionTable
 from kumo_py.proto.resp import ServerError, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kumo_py.policy.context import LuaContext
-    from kumo_py.policy.types import LuaValue
+    from kumo_py.policy.conversion import LuaValue
     from kumo_py.proto.resp import Reply
 
 redis = Owner("redis")

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from kumo_py.core.key_source import KeySource
 from kumo_py.core.options import OptionError
+from kumo_py.policy.conversion import LuaValue, plain
 from kumo_py.policy.key_sources import load_key
 from kumo_py.policy.registry import Owner, Param
-from kumo_py.policy.types import BYTES, LuaValue, plain
+from kumo_py.policy.types import BYTES
 
 if TYPE_CHECKING:
     from kumo_py.policy.context import LuaContext

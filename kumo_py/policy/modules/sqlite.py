@@ -14,8 +14,9 @@ from weakref import finalize
 
 import trio
 
+from kumo_py.policy.conversion import LuaTable, LuaValue, shown
 from kumo_py.policy.registry import Kind, Owner, Param
-from kumo_py.policy.types import INTEGER, TEXT, VALUE, LuaTable, LuaValue, shown
+from kumo_py.policy.types import INTEGER, TEXT, VALUE
 
 if TYPE_CHECKING:
     from kumo_py.policy.context import LuaContext

@@ -17,7 +17,7 @@ from kumo_py.policy.types import BOOLEAN, BYTES, INTEGER, NUMBER, TEXT, TIME_DEL
 
 if TYPE_CHECKING:
     from kumo_py.policy.context import LuaContext
-    from kumo_py.policy.types import LuaValue
+    from kumo_py.policy.conversion import LuaValue
 
 time = Owner("kumo.time")
 

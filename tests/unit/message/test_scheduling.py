@@ -118,7 +118,7 @@ def test_a_schedule_is_written_as_it_can_be_read() -> None:
     assert parse_schedule_json(orjson.dumps(made.to_table()), "test") == made
     with pytest.raises(ValueError, match="test: not JSON"):
         parse_schedule_json(b"{dow", "test")
-    with pytest.raises(ValueError, match="test: options have names, such as { dow = … }"):
+    with pytest.raises(ValueError, match="test: options have names, such as"):
         parse_schedule_json(b"[]", "test")
 
 
