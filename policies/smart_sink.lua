@@ -13,7 +13,10 @@ local kumo = require 'kumo'
 
 local dir = os.getenv 'KUMO_SINK_DIR' or '/tmp/kumo-py-sink'
 local rules_file = os.getenv 'KUMO_SINK_RULES' or 'policies/smart_sink.toml'
-local seed = math.tointeger(os.getenv 'KUMO_SINK_SEED')
+local seed = os.getenv 'KUMO_SINK_SEED'
+if seed then
+  seed = math.tointeger(tonumber(seed)) or error 'KUMO_SINK_SEED must be an integer'
+end
 
 -- The rules -----------------------------------------------------------------------------------------------
 local FATES = { 'bounce', 'defer', 'drop', 'tarpit' }

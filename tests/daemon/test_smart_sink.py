@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import zstandard
+from real_node import relay_policy
 from smtp_client import SmtpClient
 
 if TYPE_CHECKING:
@@ -163,6 +166,54 @@ def test_recipients_can_be_judged_one_by_one(smart_sink: StartSink) -> None:
         assert client.command("DATA").code == 354
         client.send(CONTENT + b".\r\n")
         assert client.reply().code == 250
+
+
+def records(directory: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for path in sorted((directory / "logs").iterdir()):
+        with path.open("rb") as stream:
+            text = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True).read()
+        # The node may be writing still.
+        found += map(json.loads, text[: text.rfind(b"\n") + 1].splitlines())
+    return found
+
+
+def test_a_relay_brings_it_every_message_once(
+    smart_sink: StartSink, start_node: StartNode, tmp_path: Path
+) -> None:
+    """Two processes: what the one has delivered the other has received, and what was refused bounced."""
+    sink = smart_sink(KUMO_SINK_SEED="1", KUMO_SINK_LOG="1")
+    (tmp_path / "relay").mkdir()
+    path = "max_message_rate = '2,000/s', additional_connection_limits = { all = 5 },"
+    relay = start_node(relay_policy(tmp_path / "relay", sink.address, path=path), tmp_path / "relay")
+    expected = {f"u{number}@shaky.test" for number in range(200)} | {
+        f"{user}{number}@any.test" for user in ("550-gone", "a") for number in range(20)
+    }
+    with SmtpClient(relay.address) as client:
+        client.greet()
+        for recipient in expected:
+            assert client.message("from@a.test", recipient, CONTENT).code == 250
+    ends: dict[str, list[str]] = {}
+    deadline = time.monotonic() + 40
+    while len(ends) < len(expected):
+        assert time.monotonic() < deadline, f"{len(ends)} of {len(expected)} are done"
+        time.sleep(0.5)
+        ends = {}
+        for record in records(tmp_path / "relay"):
+            if record["type"] in ("Delivery", "Bounce", "Expiration"):
+                ends.setdefault(record["recipient"], []).append(record["type"])
+    relay.stop()
+    sink.stop()
+    assert set(ends) == expected
+    assert {tuple(kinds) for kinds in ends.values()} == {("Delivery",), ("Bounce",)}
+    assert all(ends[f"550-gone{number}@any.test"] == ["Bounce"] for number in range(20))
+    taken = Counter(
+        record["recipient"] for record in records(tmp_path / "sink") if record["type"] == "Reception"
+    )
+    assert taken == Counter(recipient for recipient, kinds in ends.items() if kinds == ["Delivery"])
+    refused = Counter(record["response"]["code"] for record in records(tmp_path / "relay"))
+    assert refused[451] > 50
+    assert refused[421] > 5
 
 
 @pytest.mark.parametrize(
