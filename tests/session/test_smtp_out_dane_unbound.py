@@ -5,8 +5,8 @@ It is skipped where unbound is not installed (Debian: apt-get install unbound).
 
 from __future__ import annotations
 
+import random
 import shutil
-import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,6 +40,7 @@ pytestmark = pytest.mark.skipif(UNBOUND is None, reason="unbound is not installe
 SOA = "@ 60 SOA ns root 1 3600 600 86400 60\n@ 60 NS ns\nns 60 A 127.0.0.1\n"
 STARTS_WITHIN = 10.0
 """Seconds."""
+TRIES = 5
 
 
 class Names(NamedTuple):
@@ -88,13 +89,10 @@ def names(ours: Identity, tmp_path: Path) -> Iterator[Names]:
     spoilt(bogus, f"_{server.port}._tcp.mx")
     plain_zone = dns.zone.from_text(f"$ORIGIN unsigned.test.\n{SOA}{host}{tlsa}", relativize=False)
     zones = {"b.test": with_records, "none.test": without, "bogus.test": bogus, "unsigned.test": plain_zone}
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     # Nothing may leave the machine: all other zones are asked for at a port where nobody listens.
     lines = [
         f'server:\n  directory: "{tmp_path}"\n  username: ""\n  chroot: ""\n  pidfile: ""',
-        f"  interface: 127.0.0.1@{port}\n  outgoing-interface: 127.0.0.1\n  do-not-query-localhost: no",
+        "  outgoing-interface: 127.0.0.1\n  do-not-query-localhost: no",
         '  do-daemonize: no\n  use-syslog: no\n  num-threads: 1\n  module-config: "validator iterator"',
         '  local-zone: "test." nodefault',
         *(f'  trust-anchor: "{item}"' for item in (anchor, anchor_2, anchor_3)),
@@ -104,30 +102,39 @@ def names(ours: Identity, tmp_path: Path) -> Iterator[Names]:
         zone.to_file(str(tmp_path / origin), relativize=False, want_origin=True)
         lines.append(f'auth-zone:\n  name: "{origin}."\n  zonefile: "{origin}"\n  for-downstream: no')
         lines.append("  for-upstream: yes\n  fallback-enabled: no")
-    config = tmp_path / "unbound.conf"
-    config.write_text("\n".join(lines) + "\n")
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([str(UNBOUND), "-d", "-c", str(config)], stdout=log, stderr=log)
+    process: subprocess.Popen[bytes] | None = None
     try:
-        _wait_for(port, process, tmp_path / "log")
-        yield Names(server, f"127.0.0.1:{port}")
+        for _ in range(TRIES):
+            port = random.randint(20_000, 30_000)  # below those that the kernel gives away
+            text = "\n".join([lines[0], f"  interface: 127.0.0.1@{port}", *lines[1:]])
+            (tmp_path / "unbound.conf").write_text(f"{text}\n")
+            with (tmp_path / "log").open("w") as log:
+                command = [str(UNBOUND), "-d", "-c", str(tmp_path / "unbound.conf")]
+                process = subprocess.Popen(command, stdout=log, stderr=log)
+            if _answers(port, process):
+                yield Names(server, f"127.0.0.1:{port}")
+                return
+            process.kill()
+        pytest.fail(f"unbound does not answer: {(tmp_path / 'log').read_text()}")
     finally:
-        process.terminate()
-        process.wait(10)
+        server._socket.close()
+        if process is not None:
+            process.terminate()
+            process.wait(10)
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until it does; False if it ends, as it does when the port is taken."""
     question = dns.message.make_query("b.test", "MX")
     deadline = time.monotonic() + STARTS_WITHIN
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
+    while time.monotonic() < deadline and process.poll() is None:
         try:
             dns.query.udp(question, "127.0.0.1", port=port, timeout=0.2)
         except (OSError, dns.exception.Timeout):
             time.sleep(0.05)
         else:
-            return
-    pytest.fail(f"unbound does not answer: {log.read_text()}")
+            return True
+    return False
 
 
 @pytest.mark.parametrize(
