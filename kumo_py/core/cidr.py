@@ -52,6 +52,8 @@ def check_listen_address(text: str) -> None:
     host, port = split_host_port(text)
     if port is None:
         raise ValueError(f"listen: '{text}' has no port: write 'ip:port', such as '0.0.0.0:25'")
+    if host == "0":  # the old short form of 0.0.0.0, which policies use
+        return
     try:
         ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kumo_py.core.cidr import CidrMap, CidrSet, split_host_port
+from kumo_py.core.cidr import CidrMap, CidrSet, check_listen_address, split_host_port
 from kumo_py.core.options import OptionError, convert, to_builtins
 
 
@@ -193,3 +193,14 @@ def test_any_text_is_an_entry_or_a_value_error(text: str) -> None:
     except ValueError:
         return
     assert len(networks) == 1
+
+
+@pytest.mark.parametrize("listen", ["0:25", "0.0.0.0:25", "[::]:25", "127.0.0.1:0"])
+def test_addresses_to_listen_on(listen: str) -> None:
+    check_listen_address(listen)
+
+
+@pytest.mark.parametrize("listen", ["25", "localhost:25", "1.2.3:25", "0.0.0.0"])
+def test_what_is_no_address_to_listen_on(listen: str) -> None:
+    with pytest.raises(ValueError, match=r"write 'ip:port', such as '0\.0\.0\.0:25'"):
+        check_listen_address(listen)
