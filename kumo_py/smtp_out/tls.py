@@ -40,7 +40,6 @@ class Settings(NamedTuple):
     """Whether the peer must have a valid certificate for its name. With DANE it is judged after the handshake."""
     pem: bytes | None
     """Client certificate with its chain, and key."""
-    openssl: bool
     cipher_list: str | None
     cipher_suites: str | None
     options: str | None
@@ -55,6 +54,8 @@ class ClientContexts:
         self.kept: LruTtl[Settings, ssl.SSLContext] = LruTtl("rustls_client_config", 32)
         self.keys: LruTtl[str, bytes] = LruTtl("smtp_dispatcher_client_certificate", 1024)
         self._warned: set[str] = set()
+        self._making = trio.Lock()
+        """Held while a context is made, which takes some 20 ms: those who want the same one wait for it."""
 
     async def get(self, path: EgressPath, *, verify: bool, dane: bool) -> ssl.SSLContext:
         """Raises TlsUnusable."""
@@ -62,17 +63,20 @@ class ClientContexts:
         settings = Settings(
             verify,
             await self._client_certificate(path),
-            openssl,
             path.openssl_cipher_list if openssl else None,
             path.openssl_cipher_suites if openssl else None,
             path.openssl_options if openssl else None,
             () if openssl else tuple(path.rustls_cipher_suites),
         )
         context = self.kept.get(settings, trio.current_time())
-        if context is None:
-            self._warn(settings)
-            context = await trio.to_thread.run_sync(make_context, settings)
-            self.kept.put(settings, context, trio.current_time() + CONTEXT_TTL)
+        if context is not None:
+            return context
+        async with self._making:
+            context = self.kept.get(settings, trio.current_time())
+            if context is None:
+                self._warn(settings)
+                context = await trio.to_thread.run_sync(make_context, settings)
+                self.kept.put(settings, context, trio.current_time() + CONTEXT_TTL)
         return context
 
     def _warn(self, settings: Settings) -> None:
@@ -130,14 +134,14 @@ def make_context(settings: Settings) -> ssl.SSLContext:
 
 def _use_certificate(context: ssl.SSLContext, pem: bytes) -> None:
     # OpenSSL reads certificates from files only; the file holds a key, so it is ours alone and short-lived.
-    with tempfile.NamedTemporaryFile(prefix="kumo-py-", suffix=".pem") as file:
-        file.write(pem)
-        file.flush()
-        try:
+    try:
+        with tempfile.NamedTemporaryFile(prefix="kumo-py-", suffix=".pem") as file:
+            file.write(pem)
+            file.flush()
             # A password that is given keeps OpenSSL from asking the terminal for one.
             context.load_cert_chain(file.name, password="")
-        except (OSError, ValueError) as err:
-            raise TlsUnusable(f"tls_certificate and tls_private_key cannot be used: {err}") from err
+    except (OSError, ValueError) as err:
+        raise TlsUnusable(f"tls_certificate and tls_private_key cannot be used: {err}") from err
 
 
 def _set_options(context: ssl.SSLContext, names: frozenset[str]) -> None:

@@ -328,10 +328,10 @@ def test_each_of_openssls_options_can_be_set() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for name, flag in FLAGS.items():
-            context = make_context(Settings(True, None, True, None, None, name, ()))
+            context = make_context(Settings(True, None, None, None, name, ()))
             assert context.options & flag == flag
     # What is not named is off.
-    bare = make_context(Settings(True, None, True, None, None, "NO_TICKET", ()))
+    bare = make_context(Settings(True, None, None, None, "NO_TICKET", ()))
     assert not bare.options & FLAGS["ENABLE_MIDDLEBOX_COMPAT"]
 
 
