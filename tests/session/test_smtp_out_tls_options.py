@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from queue_harness import BODY
 from smtp_out_harness import Server
 from smtp_out_tls_harness import (
@@ -143,6 +149,25 @@ async def test_a_tls_certificate_that_cannot_be_used(
     assert text in record.content
     assert node.in_spool(msg)
     assert server.commands == [[HELLO]]
+
+
+async def test_a_tls_private_key_with_a_passphrase_is_refused_without_asking_for_it(
+    mock_clock: MockClock, nursery: trio.Nursery, authority: trustme.CA
+) -> None:
+    ours = authority.issue_cert("me.test")
+    key = load_pem_private_key(ours.private_key_pem.bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    server = Server(offering(context_for(authority)))
+    node = await start(
+        mock_clock,
+        nursery,
+        server,
+        tls_certificate=KeySource(key_data=ours.cert_chain_pems[0].bytes().decode()),
+        tls_private_key=KeySource(key_data=locked.decode()),
+    )
+    await node.send()
+    await node.done(1)
+    assert "tls_certificate and tls_private_key cannot be used: " in node.log.records[0].content
 
 
 async def test_a_renewed_tls_certificate_is_taken_up(
