@@ -16,14 +16,12 @@ from kumo_py.queue.context import InsertReason
 if TYPE_CHECKING:
     from kumo_py.limits.spec import ThrottleSpec
     from kumo_py.message.message import Message
+    from kumo_py.queue.path_limits import Rates
     from kumo_py.queue.queues import Queues
     from kumo_py.queue.ready import ReadyQueue
 
-
 _SAVING = 8
-
-Rates = list[tuple[str, "ThrottleSpec"]]
-"""With their keys."""
+"""A burst from which on a turn that is not used is not lost."""
 
 
 async def admitted(queues: Queues, ready: ReadyQueue, hand: list[Message]) -> bool:
@@ -46,25 +44,13 @@ async def delayed(queues: Queues, ready: ReadyQueue) -> float:
         if not rates:
             return 0.0
         wait: float | None = 0.0
-        for together in _groups(queues, rates):
+        for together in queues.limits.groups(rates):
             wait = await _wait_for(queues, ready, together)
             if wait is None or wait > 0.0:
                 break
         if wait is not None:
             return wait
         assert ready.path is not path  # so all is asked anew
-
-
-def _groups(queues: Queues, rates: Rates) -> list[Rates]:
-    """Rates that are counted here are asked together, so that none is taken before all allow it."""
-    here: Rates = []
-    groups: list[Rates] = []
-    for rate in rates:
-        if queues.rates.is_shared(rate[1]):
-            groups.append([rate])
-        else:
-            here.append(rate)
-    return [*groups, here] if here else groups
 
 
 async def _wait_for(queues: Queues, ready: ReadyQueue, rates: Rates) -> float | None:

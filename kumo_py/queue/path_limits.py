@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from kumo_py.limits.spec import ThrottleSpec
     from kumo_py.queue.ready import ReadyQueue
 
+Rates = list[tuple[str, "ThrottleSpec"]]
+"""With their keys."""
+
 LEASE_DURATION = 60.0
 """Seconds for which a connection's places under its limits are kept; renewed while it is open."""
 ASK_AGAIN = 0.25
@@ -80,7 +83,7 @@ class PathLimits:
         if self._asked.get(ready.name) is answer:
             del self._asked[ready.name]
 
-    def message_rates(self, ready: ReadyQueue) -> list[tuple[str, ThrottleSpec]]:
+    def message_rates(self, ready: ReadyQueue) -> Rates:
         """The path's message rates by their keys, the smallest first, so that none is used up in vain."""
         path = ready.path
         rates = list(path.additional_message_rate_throttles.items())
@@ -100,10 +103,17 @@ class PathLimits:
             rates[f"kumomta.source_selection_rate.{ready.name}.{ready.source.name}"] = (
                 path.source_selection_rate
             )
-        for key, spec in sorted(rates.items(), key=_per_second):
-            if await self.rates.admit(key, spec) > 0.0:
+        for together in self.groups(sorted(rates.items(), key=_per_second)):
+            wait, _ = await self.rates.admit_all(together)
+            if wait > 0.0:
                 return True
         return False
+
+    def groups(self, rates: Rates) -> list[Rates]:
+        """Rates that are counted here are asked together, so that none is taken before all allow it."""
+        groups = [[rate] for rate in rates if self.rates.is_shared(rate[1])]
+        here = [rate for rate in rates if not self.rates.is_shared(rate[1])]
+        return [*groups, here] if here else groups
 
 
 def _per_second(rate: tuple[str, ThrottleSpec]) -> float:

@@ -241,3 +241,23 @@ async def test_a_source_is_chosen_no_more_often_than_its_rate_says(
     assert len(new) == pytest.approx(2 + 40, abs=1)
     assert most_at_once(new, 10 / 3600) <= 2.001
     assert node.log.records == []
+
+
+@pytest.mark.option("make_egress_path.additional_source_selection_rates")
+async def test_a_selection_rate_is_not_used_up_while_another_one_denies(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    node = await start_node(
+        nursery,
+        egress(
+            source_selection_rate=ThrottleSpec.parse("2/h"),
+            additional_source_selection_rates={"all": ThrottleSpec.parse("3/h,max_burst=1")},
+        ),
+    )
+    sender = RatedSender(node)
+    await node.send()
+    await node.send()
+    await trio.sleep(1201)
+    await node.send(saved=False)
+    await trio.sleep(1)
+    assert sender.times == [0.0, pytest.approx(1201, abs=1)]
