@@ -47,6 +47,7 @@ imports: setup
 
 docs: setup
 	$(BIN)/kumo-py lua docs --output docs/reference
+	$(BIN)/python tests/option_markers.py
 
 bench: setup
 	$(BIN)/python bench/bench.py --peers $(PEERS)

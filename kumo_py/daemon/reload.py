@@ -86,11 +86,26 @@ class Reloader:
             while True:
                 await self._requested.wait()
                 self._requested = trio.Event()
-                await self.reload()
+                await self.bump()
 
     def request(self) -> None:
         """Begin a new epoch soon (`kumo.bump_config_epoch`); several requests may become one."""
         self._requested.set()
+
+    async def bump(self) -> None:
+        """Begin a new epoch; what has been edited since is tried first, what has not needs no trial."""
+        source = self._policy.source
+        if not await self._monitor.is_current(source.digests):
+            await self.reload()
+            return
+        async with self._lock:
+            try:
+                await self._policy.load(source)
+            except PolicyError as err:
+                self._refuse(str(err))
+                return
+            self._begin_epoch()
+            log.info(f"epoch {self.status.epoch} begins, with the same policy")
 
     async def reload(self) -> None:
         """Let the policy as it is on disk take over if it is sound; `status` says what came of it."""
