@@ -7,14 +7,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from hypothesis import settings
+from programs import absent, require_program
 from real_node import Preloaded, RealNode
 from smtp_sink import SmtpSink
 
@@ -53,25 +52,14 @@ def _time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-@pytest.fixture(scope="session")
-def absent() -> Callable[[str], NoReturn]:
-    """Ends a test whose surroundings lack something: skipped, or failed where all must be there."""
-
-    def give_up(reason: str) -> NoReturn:
-        if os.environ.get("KUMO_PY_REQUIRE_PEERS") == "1":
-            pytest.fail(f"{reason}, and KUMO_PY_REQUIRE_PEERS=1 says that it must be", pytrace=False)
-        pytest.skip(reason)
-
-    return give_up
+@pytest.fixture(scope="session", name="absent")
+def _absent() -> Callable[[str], NoReturn]:
+    return absent
 
 
-@pytest.fixture(scope="session")
-def require_program(absent: Callable[[str], NoReturn]) -> RequireProgram:
-    def find(name: str) -> str:
-        path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-        return path or absent(f"{name} is not installed")
-
-    return find
+@pytest.fixture(scope="session", name="require_program")
+def _require_program() -> RequireProgram:
+    return require_program
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import pytest
+from programs import require_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,9 +24,7 @@ def free_port() -> int:
 @contextmanager
 def redis_server(directory: Path, *options: str) -> Iterator[int]:
     """Start a server and give its port; skips the test if none is installed."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed")
+    program = require_program("redis-server")
     port = free_port()
     command = [
         program,

@@ -6,7 +6,6 @@ It is skipped where unbound is not installed (Debian: apt-get install unbound).
 from __future__ import annotations
 
 import random
-import shutil
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +20,7 @@ import dns.zone
 import pytest
 import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
+from programs import require_program
 from smtp_out_harness import Server, egress, start_delivery
 from smtp_out_tls_harness import Identity, found, offering, plain, trusted_by_the_system
 
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
     import trio
     from trio.testing import MockClock
-
-UNBOUND = shutil.which("unbound") or shutil.which("unbound", path="/usr/sbin:/sbin")
-pytestmark = pytest.mark.skipif(UNBOUND is None, reason="unbound is not installed")
 
 SOA = "@ 60 SOA ns root 1 3600 600 86400 60\n@ 60 NS ns\nns 60 A 127.0.0.1\n"
 STARTS_WITHIN = 10.0
@@ -109,7 +106,7 @@ def names(ours: Identity, tmp_path: Path) -> Iterator[Names]:
             text = "\n".join([lines[0], f"  interface: 127.0.0.1@{port}", *lines[1:]])
             (tmp_path / "unbound.conf").write_text(f"{text}\n")
             with (tmp_path / "log").open("w") as log:
-                command = [str(UNBOUND), "-d", "-c", str(tmp_path / "unbound.conf")]
+                command = [require_program("unbound"), "-d", "-c", str(tmp_path / "unbound.conf")]
                 process = subprocess.Popen(command, stdout=log, stderr=log)
             if _answers(port, process):
                 yield Names(server, f"127.0.0.1:{port}")
