@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from kumo_py.core.policy import PolicyError, Rejection
-from kumo_py.logs import LogContext
 from kumo_py.queue.context import InsertReason
 from kumo_py.queue.scheduled import ScheduledQueue
-from kumo_py.spool import SpoolError
 
 if TYPE_CHECKING:
     from kumo_py.message.message import Message
@@ -92,7 +89,7 @@ class Promotion:
                 if isinstance(queue, ScheduledQueue) and msg.due <= self._queues.wall():
                     self._queues.out_of_wheel(msg, queue)
                     try:
-                        await self._go_on(msg, queue)
+                        await self._queues.sweep.reinsert(msg, InsertReason.DUE, queue.name)
                     except Exception:
                         log.exception("a message that is due could not go on; it waits", id=msg.id.hex())
                         self._queues.into_wheel(msg, queue, self._queues.wall() + _AFTER_ERROR)
@@ -101,20 +98,3 @@ class Promotion:
                     await trio.lowlevel.checkpoint()
         finally:
             self._tasks -= 1
-
-    async def _go_on(self, msg: Message, queue: ScheduledQueue) -> None:
-        """A message that was due is promoted under its queue's present configuration."""
-        queues, name = self._queues, queue.name
-        if not name:  # a placeholder: nobody could read it so far
-            try:
-                await queues.spool.load_meta(msg)
-                name = msg.queue_name
-            except (KeyError, SpoolError, ValueError) as err:
-                await queues.unreadable(msg, err, LogContext())
-                return
-        try:
-            resolved = await queues.resolve(name)
-        except (PolicyError, Rejection):
-            await queues.hold_back(msg, name)
-        else:
-            await queues.insert_or_wait(msg, resolved, (InsertReason.DUE,))

@@ -174,15 +174,19 @@ class Sweep:
         parts = QueueName.parse(name)
         return self._rules.bounce_of(name, parts) or self._rules.suspension_of(name, parts)
 
-    async def reinsert(self, msg: Message, reason: InsertReason) -> None:
-        """Let a message of a ready queue find its way anew, now. Raises nothing."""
+    async def reinsert(self, msg: Message, reason: InsertReason, name: str = "") -> None:
+        """Let a message find its way anew, now, under its queue's present configuration. Raises nothing.
+
+        `name` is that queue's; without it the message is asked, which may have to be read.
+        """
         queues = self._queues
-        try:
-            await queues.spool.load_meta(msg)
-            name = msg.queue_name
-        except (KeyError, SpoolError, ValueError) as err:
-            await queues.unreadable(msg, err, LogContext())
-            return
+        if not name:
+            try:
+                await queues.spool.load_meta(msg)
+                name = msg.queue_name
+            except (KeyError, SpoolError, ValueError) as err:
+                await queues.unreadable(msg, err, LogContext())
+                return
         try:
             queue = await queues.resolve(name)
         except (PolicyError, Rejection):
