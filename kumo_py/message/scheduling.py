@@ -146,11 +146,6 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 f"start={self.start.text} must not be after end={self.end.text}: they are times of one day"
             )
 
-    @property
-    def expiry(self) -> float | None:
-        """Unix time from which on it is not tried any more; None: the queue's max_age decides."""
-        return None if self.expires is None else self.expires.unix
-
     def adjust(self, due: float) -> float:
         """The first moment from `due` on that is allowed, both in Unix seconds.
 

@@ -36,8 +36,9 @@ def decode_plain(response: str) -> PlainCredentials:
     return PlainCredentials(authz or authc, authc, password)
 
 
-def encode_plain(authc: str, password: str, authz: str = "") -> str:
+def encode_plain(authc: str, password: bytes, authz: str = "") -> bytes:
     """Write an initial response. Raises ValueError for a NUL in a field: it would shift the others."""
-    if "\0" in authz + authc + password:
-        raise ValueError("a user name or password for AUTH PLAIN must not hold NUL")
-    return b64encode(f"{authz}\0{authc}\0{password}".encode()).decode()
+    fields = (authz.encode(), authc.encode(), password)
+    if any(b"\0" in field for field in fields):
+        raise ValueError("neither username nor password may hold NUL")
+    return b64encode(b"\0".join(fields))

@@ -8,7 +8,6 @@ of SmtpDelivery cancels what is overdue. Reply bytes that came before TLS are ne
 from __future__ import annotations
 
 import ssl
-from base64 import b64encode
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ import trio
 
 from kumo_py.proto.client import parse_ehlo
 from kumo_py.proto.reply import ReplyError, ReplyReader, Response
+from kumo_py.proto.sasl import encode_plain
 
 if TYPE_CHECKING:
     from kumo_py.logs import SourceAddress, Tls
@@ -170,10 +170,10 @@ class Connection:
 
     async def authenticate(self, username: str, password: bytes, timeout: float) -> None:
         """AUTH PLAIN with an initial response (RFC 4954, RFC 4616); seconds. Raises ConnectionFailed."""
-        user = username.encode()
-        if b"\0" in user or b"\0" in password:
-            raise ConnectionFailed("AUTH PLAIN: neither username nor password may hold NUL")
-        response = b64encode(b"\0%b\0%b" % (user, password))
+        try:
+            response = encode_plain(username, password)
+        except ValueError as err:
+            raise ConnectionFailed(f"AUTH PLAIN: {err}") from None
         await self.send([b"AUTH PLAIN %b\r\n" % response], "AUTH PLAIN", timeout)
         answer = await self.reply("AUTH PLAIN", timeout)
         if answer.code != 235:

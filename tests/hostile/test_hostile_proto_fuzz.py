@@ -309,5 +309,8 @@ def test_an_auth_response(response: str) -> None:
     except CommandError:
         return
     assert (
-        decode_plain(encode_plain(credentials.authc, credentials.password, credentials.authz)) == credentials
+        decode_plain(
+            encode_plain(credentials.authc, credentials.password.encode(), credentials.authz).decode()
+        )
+        == credentials
     )
