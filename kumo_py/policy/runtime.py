@@ -80,8 +80,6 @@ class LuaPolicy:
         if old is not None:
             old.close()
 
-    reload = load
-
     @property
     def source(self) -> PolicySource:
         return self._pool.source
@@ -110,7 +108,8 @@ class LuaPolicy:
         ctx = pool.take()
         if ctx is None:
             ctx = await pool.make_or_reuse()
-        began = self._began(event)
+        time = self.times[event]
+        began = time.begin()
         try:
             if args and type(first := args[0]) is Message and not first.meta_loaded:
                 await self._load(event, first)
@@ -120,7 +119,8 @@ class LuaPolicy:
             ctx.nothing(event)
             return None
         finally:
-            self._over(pool, ctx, event, began)
+            pool.put(ctx)
+            time.add(perf_counter() - began)
 
     def start(self, event: str, *args: LuaValue) -> Awaitable[LuaValue] | None:
         """See core.policy.Policy."""
@@ -130,7 +130,8 @@ class LuaPolicy:
         ctx = pool.take()
         if ctx is None:
             return _Rest(self.ask, event, *args)
-        began = self._began(event)
+        time = self.times[event]
+        began = time.begin()
         outcome: LuaValue = None
         try:
             outcome = ctx.begin(event, args)
@@ -140,7 +141,8 @@ class LuaPolicy:
             return None
         finally:
             if outcome is None:
-                self._over(pool, ctx, event, began)
+                pool.put(ctx)
+                time.add(perf_counter() - began)
 
     async def _finish(
         self, pool: ContextPool, ctx: LuaContext, event: str, outcome: LuaValue, began: float
@@ -148,15 +150,8 @@ class LuaPolicy:
         try:
             return await ctx.finish(event, outcome)
         finally:
-            self._over(pool, ctx, event, began)
-
-    def _began(self, event: str) -> float:
-        self.times[event].started += 1
-        return perf_counter()
-
-    def _over(self, pool: ContextPool, ctx: LuaContext, event: str, began: float) -> None:
-        pool.put(ctx)
-        self.times[event].add(perf_counter() - began)
+            pool.put(ctx)
+            self.times[event].add(perf_counter() - began)
 
     async def construct(self, event: str, *args: LuaValue) -> LuaObject:
         """See core.policy.Policy."""
@@ -164,14 +159,15 @@ class LuaPolicy:
             raise PolicyError(no_handler(event))
         pool = self._pool
         ctx = pool.take() or await pool.make_or_reuse()
-        began = self._began(event)
+        time = self.times[event]
+        began = time.begin()
         try:
             made = await ctx.construct(event, args)
         except BaseException:
             ctx.close()
             raise
         finally:
-            self.times[event].add(perf_counter() - began)
+            time.add(perf_counter() - began)
         ctx.rest()
         return LuaObject(event, ctx, made)
 
