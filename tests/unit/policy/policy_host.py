@@ -31,6 +31,16 @@ class MakePolicy(Protocol):
     ) -> LuaPolicy: ...
 
 
+async def run(policy: MakePolicy, code: str, *args: object) -> Any:
+    """What a handler of that code returns; its arguments are `...`."""
+    lua = policy(f"kumo.on('mine', function(...)\n{code}\nend)")
+    await lua.load()
+    try:
+        return await lua.ask("mine", *args)
+    finally:
+        lua.close()
+
+
 class RecordingHost:
     """Every call as (name, argument)."""
 

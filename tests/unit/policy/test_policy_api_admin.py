@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from policy_host import run
 
 from kumo_py.core.policy import PolicyError
 from kumo_py.message.queue_name import QueueName
@@ -13,12 +14,6 @@ from kumo_py.message.queue_name import QueueName
 if TYPE_CHECKING:
     from policy_host import MakePolicy, RecordingHost
     from trio.testing import MockClock
-
-
-async def run(policy: MakePolicy, code: str) -> object:
-    lua = policy(f"kumo.on('mine', function()\n{code}\nend)")
-    await lua.load()
-    return await lua.ask("mine")
 
 
 async def test_suspending_scheduled_queues(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from policy_host import run
 
 from kumo_py.core.capacities import Capacities
 from kumo_py.core.lruttl import LruTtl
@@ -28,12 +29,6 @@ OF_THE_QUEUES = {
     "smtp_server_tls_config",
 }
 OF_THE_POLICY = {"dkim_signer_cache", "dkim_key_cache", "mod_filesystem_glob_cache"}
-
-
-async def run(policy: MakePolicy, code: str) -> object:
-    lua = policy(f"kumo.on('mine', function()\n{code}\nend)")
-    await lua.load()
-    return await lua.ask("mine")
 
 
 def test_every_name_is_accounted_for() -> None:

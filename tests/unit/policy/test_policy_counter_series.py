@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from policy_host import run
 
 from kumo_py.core.counter_series import MAX, CounterSeries
 from kumo_py.core.policy import PolicyError
@@ -16,15 +17,6 @@ if TYPE_CHECKING:
     from policy_host import MakePolicy
 
 DEFINE = "local series = kumo.counter_series.define { name = 's', num_buckets = 5, bucket_size = '2s' }\n"
-
-
-async def run(policy: MakePolicy, code: str) -> Any:
-    lua = policy(f"kumo.on('mine', function()\n{code}\nend)")
-    await lua.load()
-    try:
-        return await lua.ask("mine")
-    finally:
-        lua.close()
 
 
 async def test_counting(policy: MakePolicy) -> None:

@@ -6,21 +6,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from policy_host import run
 
 from kumo_py.auth.aws_sigv4 import Credentials, sign
 from kumo_py.core.policy import PolicyError
 
 if TYPE_CHECKING:
     from policy_host import MakePolicy
-
-
-async def run(policy: MakePolicy, code: str, *args: object) -> object:
-    lua = policy(f"kumo.on('mine', function(...)\n{code}\nend)")
-    await lua.load()
-    try:
-        return await lua.ask("mine", *args)
-    finally:
-        lua.close()
 
 
 # -- AES ---------------------------------------------------------------------------------------------------------

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from policy_host import run
 
 from kumo_py.core.encodings import ENCODINGS
 from kumo_py.core.policy import PolicyError
@@ -23,15 +24,6 @@ FOOBAR = {
     "base32hex": ["", "CO======", "CPNG====", "CPNMU===", "CPNMUOG=", "CPNMUOJ1", "CPNMUOJ1E8======"],
     "hex": ["", "66", "666f", "666f6f", "666f6f62", "666f6f6261", "666f6f626172"],
 }
-
-
-async def run(policy: MakePolicy, code: str) -> Any:
-    lua = policy(f"kumo.on('mine', function()\n{code}\nend)")
-    await lua.load()
-    try:
-        return await lua.ask("mine")
-    finally:
-        lua.close()
 
 
 @pytest.mark.parametrize("name", ["base64", "base32", "base32hex", "hex"])

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from policy_host import run
 
 from kumo_py.core.policy import PolicyError
 
@@ -15,15 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from policy_host import MakePolicy
-
-
-async def run(policy: MakePolicy, code: str, *args: object) -> object:
-    lua = policy(f"kumo.on('mine', function(...)\n{code}\nend)")
-    await lua.load()
-    try:
-        return await lua.ask("mine", *args)
-    finally:
-        lua.close()
 
 
 async def failure(policy: MakePolicy, code: str, *args: object) -> str:

@@ -226,7 +226,7 @@ async def test_closed_contexts_are_freed(policy: MakePolicy, msg: Message) -> No
     await lua.load()
     for _ in range(3):
         await lua.ask("mine", msg)
-        await lua.reload()
+        await lua.load()
     lua.close()
     assert _runtimes() <= others
     # What the policy kept has gone with its context.

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from policy_host import run
 
 from kumo_py.core.policy import PolicyError
 
 if TYPE_CHECKING:
     from policy_host import MakePolicy
-
-
-async def run(policy: MakePolicy, code: str) -> Any:
-    lua = policy(f"kumo.on('mine', function()\n{code}\nend)")
-    await lua.load()
-    try:
-        return await lua.ask("mine")
-    finally:
-        lua.close()
 
 
 async def test_a_map_of_domains(policy: MakePolicy) -> None:

@@ -255,7 +255,7 @@ async def test_the_config_epoch_can_be_part_of_the_key(policy: MakePolicy) -> No
         """,
     )
     assert await lua.ask("mine") == [1, 1]
-    await lua.reload()
+    await lua.load()
     assert await lua.ask("mine") == [1, 1]  # computed again, in a context where n began at 0
     assert lua.env.state(MemoCaches).by_name["mine"].results.inserted == 2
     lua.close()

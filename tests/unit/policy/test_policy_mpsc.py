@@ -6,20 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from policy_host import run
 
 from kumo_py.core.policy import PolicyError
 
 if TYPE_CHECKING:
     from policy_host import MakePolicy
-
-
-async def run(policy: MakePolicy, code: str) -> Any:
-    lua = policy(f"kumo.on('mine', function()\n{code}\nend)")
-    await lua.load()
-    try:
-        return await lua.ask("mine")
-    finally:
-        lua.close()
 
 
 async def test_values_come_out_in_order(policy: MakePolicy) -> None:

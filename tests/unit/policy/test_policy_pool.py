@@ -112,7 +112,7 @@ async def test_reload_changes_handlers_and_drops_contexts_in_use_when_they_are_d
         nursery.start_soon(lua.ask, "wait")
         await trio.sleep(1)
         policy("kumo.on('mine', function() return 'new' end)")
-        await lua.reload()
+        await lua.load()
     assert lua.epoch == 2
     assert (lua.handles("use"), lua.handles("mine")) == (False, True)
     assert await lua.ask("mine") == "new"
@@ -126,7 +126,7 @@ async def test_a_broken_reload_changes_nothing(policy: MakePolicy, broken: str) 
     assert await lua.ask("use") == 1
     policy(broken)
     with pytest.raises(PolicyError):
-        await lua.reload()
+        await lua.load()
     assert lua.epoch == 1
     assert await lua.ask("use") == 2
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import tomli
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from policy_host import run
 
 from kumo_py.core.compact_toml import compact_toml
 from kumo_py.core.policy import PolicyError
@@ -20,15 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from policy_host import MakePolicy
-
-
-async def run(policy: MakePolicy, code: str) -> Any:
-    lua = policy(f"kumo.on('mine', function()\n{code}\nend)")
-    await lua.load()
-    try:
-        return await lua.ask("mine")
-    finally:
-        lua.close()
 
 
 async def test_yaml_from_lua(policy: MakePolicy, tmp_path: Path) -> None:

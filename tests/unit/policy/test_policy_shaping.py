@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from policy_host import run
 
 from kumo_py.core.policy import PolicyError
 from kumo_py.dns import Resolvers, ZoneBackend
@@ -46,12 +47,6 @@ def files(policy: MakePolicy, host: RecordingHost) -> None:
     host.resolvers = Resolvers(backend=ZoneBackend(["$ORIGIN test.\nbig MX 10 mx.big\nalso MX 10 mx.big\n"]))
     Path("shaping.toml").write_text(SHAPING)
     Path("wrong.toml").write_text('["default"]\nmax_redy = 5')
-
-
-async def run(policy: MakePolicy, code: str) -> object:
-    lua = policy(f"kumo.on('mine', function()\n{code}\nend)")
-    await lua.load()
-    return await lua.ask("mine")
 
 
 async def test_an_egress_path_from_shaping_data(policy: MakePolicy) -> None:

@@ -40,7 +40,7 @@ async def test_modules_and_data_are_read_once_an_epoch(policy: MakePolicy) -> No
     write(2)
     lua._pool.take()  # so that the next event gets a new context
     assert await lua.ask("mine") == [1, 1, 1, 2]  # what a handler itself loads is as new as can be
-    await lua.reload()
+    await lua.load()
     assert await lua.ask("mine") == [2, 2, 2, 2]
     lua.close()
 
@@ -55,7 +55,7 @@ async def test_a_broken_module_does_no_harm_to_the_epoch_that_runs(policy: MakeP
     with pytest.raises(PolicyError, match=r"data.json: No such file"):
         await lua.ask("mine")  # the handler loads it anew
     with pytest.raises(PolicyError, match=r"part.lua:1: unexpected symbol near <eof>"):
-        await lua.reload()
+        await lua.load()
     write(3)
     assert (await lua.ask("mine"))[:3] == [1, 1, 1]
     lua.close()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from policy_host import run
 
 from kumo_py.core.chrono_format import chrono_format
 from kumo_py.core.policy import PolicyError
@@ -16,15 +17,6 @@ from kumo_py.policy.modules.time import UserLatencies
 if TYPE_CHECKING:
     import trio
     from policy_host import MakePolicy
-
-
-async def run(policy: MakePolicy, code: str) -> Any:
-    lua = policy(f"kumo.on('mine', function()\n{code}\nend)")
-    await lua.load()
-    try:
-        return await lua.ask("mine")
-    finally:
-        lua.close()
 
 
 async def test_a_time_and_its_parts(policy: MakePolicy) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from policy_host import run
 
 from kumo_py.core.policy import PolicyError
 from kumo_py.core.uuids import UuidSource, parse_uuid
@@ -20,15 +21,6 @@ GIVEN = "69994630-3e27-11ef-91fc-cc28aa0a5c5a"
 # RFC 9562, appendix A: one time, 2022-02-22 14:22:22 -05:00, in all of them.
 NOW = 1_645_557_742_000_000_000
 NODE = bytes.fromhex("9f6bdeced846")
-
-
-async def run(policy: MakePolicy, code: str) -> Any:
-    lua = policy(f"kumo.on('mine', function()\n{code}\nend)")
-    await lua.load()
-    try:
-        return await lua.ask("mine")
-    finally:
-        lua.close()
 
 
 async def test_notations(policy: MakePolicy) -> None:

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio_websocket
 import trustme
+from policy_host import run
 from web_server import Answer, web_server
 
 from kumo_py.core.policy import PolicyError
@@ -37,15 +38,6 @@ async def websocket_server(talk: Talk, tls: ssl.SSLContext | None = None) -> Asy
         )
         yield f"{'wss' if tls else 'ws'}://127.0.0.1:{server.port}/path?q=1"
         nursery.cancel_scope.cancel()
-
-
-async def run(policy: MakePolicy, code: str, *args: object) -> object:
-    lua = policy(f"kumo.on('mine', function(...)\n{code}\nend)")
-    await lua.load()
-    try:
-        return await lua.ask("mine", *args)
-    finally:
-        lua.close()
 
 
 async def test_messages_until_the_server_closes(policy: MakePolicy) -> None:
