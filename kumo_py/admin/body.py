@@ -6,6 +6,7 @@ import zlib
 from typing import TYPE_CHECKING, TypeVar
 
 import orjson
+import zstandard
 
 from kumo_py.admin.connection import too_large
 from kumo_py.admin.exchange import Refusal
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _WINDOWS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
+_ZSTD_WINDOW = 8 << 20
+"""Octets that a zstd frame may ask us to keep (RFC 8878 §3.1.1.1.2 has decoders take at least that)."""
 
 
 async def json_body(request: Request, type_: type[T], max_size: int) -> T:
@@ -29,10 +32,12 @@ async def json_body(request: Request, type_: type[T], max_size: int) -> T:
     if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
         raise Refusal(415, "Expected request with `Content-Type: application/json`")
     coding = (request.header(b"content-encoding") or b"identity").strip().lower()
-    if coding not in _WINDOWS and coding != b"identity":
-        raise Refusal(415, "the request's Content-Encoding is not supported: use gzip or deflate")
+    if coding not in _WINDOWS and coding not in (b"zstd", b"identity"):
+        raise Refusal(415, "the request's Content-Encoding is not supported: use gzip, deflate or zstd")
     body = await request.read()
-    if coding != b"identity":
+    if coding == b"zstd":
+        body = _unpacked_zstd(body, max_size)
+    elif coding != b"identity":
         body = _inflated(body, _WINDOWS[coding], max_size)
     try:
         value = orjson.loads(body)
@@ -55,4 +60,16 @@ def _inflated(body: bytes, window: int, max_size: int) -> bytes:
         raise too_large()
     if not unpacking.eof:
         raise Refusal(400, "the request body cannot be decompressed: it is cut off")
+    return content
+
+
+def _unpacked_zstd(body: bytes, max_size: int) -> bytes:
+    """What is cut off is no JSON, so that it needs no finding out here. Raises Refusal."""
+    unpacking = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    try:
+        content = unpacking.stream_reader(body, read_across_frames=True).read(max_size + 1)
+    except zstandard.ZstdError as err:
+        raise Refusal(400, f"the request body cannot be decompressed: {err}") from None
+    if len(content) > max_size:
+        raise too_large()
     return content

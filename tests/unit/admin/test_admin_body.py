@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 
 import pytest
+import zstandard
 
 from kumo_py.admin.body import json_body
 from kumo_py.admin.exchange import Headers, Refusal, Request
@@ -13,6 +15,7 @@ from kumo_py.queue.admin import BounceRequest
 
 JSON = [(b"content-type", b"application/json; charset=utf-8")]
 GZIP = [*JSON, (b"content-encoding", b"gzip")]
+ZSTD = [*JSON, (b"content-encoding", b"zstd")]
 LIMIT = 10_000
 
 
@@ -29,6 +32,8 @@ async def test_json() -> None:
         (JSON, body),
         ([(b"content-type", b"application/problem+json")], body),
         (GZIP, gzip.compress(body)),
+        (ZSTD, zstandard.compress(body)),
+        (ZSTD, zstandard.compress(body[:20]) + zstandard.compress(body[20:])),
         ([*JSON, (b"content-encoding", b"deflate")], zlib.compress(body)),
         ([*JSON, (b"content-encoding", b"identity")], body),
     ):
@@ -37,6 +42,9 @@ async def test_json() -> None:
 
 
 BOMB = gzip.compress(bytes(5_000_000))
+_wide = zstandard.ZstdCompressionParameters(window_log=27)
+WIDE = zstandard.ZstdCompressor(compression_params=_wide).compress(os.urandom(9_000_000))
+"""It would have us keep 128 MiB."""
 
 
 @pytest.mark.parametrize(
@@ -45,10 +53,14 @@ BOMB = gzip.compress(bytes(5_000_000))
         ([], b"{}", 415, "Content-Type: application/json"),
         ([(b"content-type", b"text/plain")], b"{}", 415, "Content-Type: application/json"),
         ([*JSON, *JSON], b"{}", 400, "more than one content-type"),
-        ([*JSON, (b"content-encoding", b"br")], b"{}", 415, "gzip or deflate"),
+        ([*JSON, (b"content-encoding", b"br")], b"{}", 415, "gzip, deflate or zstd"),
         (GZIP, b"{}", 400, "cannot be decompressed"),
         (GZIP, gzip.compress(b'{"reason": "x"}')[:-9], 400, "cut off"),
         (GZIP, BOMB, 413, "length limit exceeded"),
+        (ZSTD, b"{}", 400, "cannot be decompressed"),
+        (ZSTD, zstandard.compress(b'{"reason": "x"}')[:-5], 400, "as JSON"),
+        (ZSTD, zstandard.compress(bytes(5_000_000)), 413, "length limit exceeded"),
+        (ZSTD, WIDE, 400, "cannot be decompressed"),
         (JSON, b"", 400, "as JSON"),
         (JSON, b"{", 400, "as JSON"),
         (JSON, b'{"reason": "\xff"}', 400, "as JSON"),
