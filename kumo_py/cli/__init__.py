@@ -10,6 +10,7 @@ from kumo_py.cli.explain import explain
 from kumo_py.cli.lua import lua
 from kumo_py.cli.policy import bump_config_epoch, policy, set_log_filter
 from kumo_py.cli.serve import serve
+from kumo_py.cli.summary import provider_summary, queue_summary
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,5 +20,15 @@ def main() -> None:
     """A mail transfer agent that runs KumoMTA Lua policies."""
 
 
-for _command in (serve, explain, lua, policy, bump_config_epoch, set_log_filter, *rules.COMMANDS):
+for _command in (
+    bump_config_epoch,
+    explain,
+    lua,
+    policy,
+    provider_summary,
+    queue_summary,
+    serve,
+    set_log_filter,
+    *rules.COMMANDS,
+):
     main.add_command(_command)
