@@ -72,6 +72,7 @@ class Generator:
             site=ready.name,
             delivery_protocol="HttpInjectionGenerator",
             provider_name=ready.path.provider_name,
+            counts=ready.counts,
         )
         try:
             await queues.spool.load(msg)

@@ -8,15 +8,18 @@ from kumo_py.logs.config import (
     PerRecord,
 )
 from kumo_py.logs.context import LogContext, Peer, SourceAddress, Tls
+from kumo_py.logs.counts import DeliveryCounts, LastError
 from kumo_py.logs.delivery_log import DeliveryLog
 from kumo_py.logs.diagnostics import Diagnostics, configure_diagnostics
 from kumo_py.logs.record_type import RecordType
 
 __all__ = [
     "ClassifierConfig",
+    "DeliveryCounts",
     "DeliveryLog",
     "Diagnostics",
     "DispositionHookConfig",
+    "LastError",
     "LocalLogsConfig",
     "LogContext",
     "LogHookConfig",

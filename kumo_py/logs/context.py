@@ -7,9 +7,12 @@ and STARTTLS) and passes it with each record. Its JSON is made with the first re
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kumo_py.logs.json_text import to_json
+
+if TYPE_CHECKING:
+    from kumo_py.logs.counts import DeliveryCounts
 
 
 @dataclass(slots=True)
@@ -57,7 +60,7 @@ class ContextJson(NamedTuple):
 class LogContext:
     """The constant part of records.
 
-    site: ready queue name for delivery, else "". session_id: text of a UUID.
+    site: ready queue name for delivery, else "". session_id: text of a UUID. counts: the ready queue's.
     """
 
     site: str = ""
@@ -69,6 +72,7 @@ class LogContext:
     delivery_protocol: str | None = None
     provider_name: str | None = None
     session_id: str | None = None
+    counts: DeliveryCounts | None = None
     _json: ContextJson | None = field(default=None, init=False, repr=False, compare=False)
 
     @property

@@ -19,6 +19,7 @@ from kumo_py.core.policy import PolicyError, Rejection, SilentPolicy
 from kumo_py.core.templates import Templates
 from kumo_py.logs.accounting import Accounting
 from kumo_py.logs.classifier import CLASSIFIED, BounceClassifier
+from kumo_py.logs.counts import FAILURES, LastError, last_error
 from kumo_py.logs.disk_space import lacking_on
 from kumo_py.logs.hooks import LOG_RECORD, DispositionHook, LogHook, rendered
 from kumo_py.logs.json_text import to_json
@@ -77,6 +78,10 @@ class DeliveryLog:
         self._drained = trio.lowlevel.ParkingLot()
         self._disk_checked = -math.inf
         self._disk_low: str | None = None
+        self.outcomes = dict.fromkeys(RecordType, 0)
+        """For how many recipients there was something to record, by kind, whether a logger wanted it or not."""
+        self.on_failure: Callable[[Message, str | None, LastError], None] = lambda msg, queue, error: None
+        """Called with what goes wrong, and with the scheduled queue's name if it is at hand."""
         self.needs_headers = False
         """Whether a logger wants headers: a message's content must be loaded before `record`."""
 
@@ -174,6 +179,15 @@ class DeliveryLog:
         now = self._clock()
         if recipients is None:
             recipients = msg.recipients
+        self.outcomes[kind] += len(recipients)
+        counts = context.counts
+        if counts is not None:
+            counts.note(kind, len(recipients))
+        if kind in FAILURES:
+            error = last_error(now, response)
+            if counts is not None:
+                counts.last_error = error
+            self.on_failure(msg, queue, error)
         label = UNCATEGORIZED
         if self._classifier is not None and kind in CLASSIFIED:
             label = self._classifier.label(response)
@@ -239,6 +253,7 @@ class DeliveryLog:
         sender, recipients: of the transaction so far; the last recipient is named. meta: the connection's.
         """
         now = self._clock()
+        self.outcomes[RecordType.Rejection] += 1
         sender, recipient = sender or "", recipients[-1] if recipients else ""
         label = UNCATEGORIZED if self._classifier is None else self._classifier.label(response)
         for logger in self._loggers:

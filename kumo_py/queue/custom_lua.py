@@ -71,6 +71,7 @@ class _Session:
             delivery_protocol="Lua",
             provider_name=ready.path.provider_name,
             session_id=self._session_id,
+            counts=ready.counts,
         )
 
     @property

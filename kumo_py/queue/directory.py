@@ -8,6 +8,7 @@ import structlog
 import trio
 
 from kumo_py.core.policy import PolicyError, Rejection
+from kumo_py.message.message import NotLoaded
 from kumo_py.message.queue_name import QueueName
 from kumo_py.queue.config import QueueConfig
 from kumo_py.queue.egress import SourceSelector
@@ -15,6 +16,8 @@ from kumo_py.queue.scheduled import NULL_QUEUE, ScheduledQueue
 
 if TYPE_CHECKING:
     from kumo_py.core.policy import Policy
+    from kumo_py.logs import LastError
+    from kumo_py.message.message import Message
     from kumo_py.queue.placement import Placement
 
 log = structlog.get_logger("kumo_py.queue.directory")
@@ -114,6 +117,15 @@ class QueueDirectory:
             queue.next_refresh = trio.current_time()
         if selector.pool != queue.selector.pool:
             queue.selector = selector
+
+    def note_failure(self, msg: Message, name: str | None, error: LastError) -> None:
+        """Keep what went wrong with one of a queue's messages last. name: the queue's, if it is at hand."""
+        try:
+            queue = self.queues.get(name or msg.queue_name)
+        except (NotLoaded, ValueError):
+            return
+        if queue is not None:
+            queue.last_error = error
 
     def epoch_changed(self) -> None:
         """See Queues.epoch_changed."""

@@ -104,6 +104,7 @@ class Queues:
         self.ready = self.placement.ready
         self.directory = QueueDirectory(policy, self.placement)
         self.scheduled = self.directory.queues
+        delivery_log.on_failure = self.directory.note_failure
         self.wheel: TimerWheel[Message] = TimerWheel(TICK, wall())
         self.in_hand: dict[Message, trio.lowlevel.Task | None] = {}
         """Messages that some task is busy with, and which one; None if it is to be another one soon."""

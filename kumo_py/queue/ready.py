@@ -20,7 +20,7 @@ import trio
 
 from kumo_py.core.duration import format_duration
 from kumo_py.limits.lease import Denied
-from kumo_py.logs import LogContext
+from kumo_py.logs import DeliveryCounts, LogContext
 from kumo_py.queue.memory import MemoryState
 from kumo_py.queue.running import Running, shutdown_timeout, watchdog_timeout
 from kumo_py.queue.scheduled import refresh_time
@@ -90,6 +90,7 @@ class ReadyQueue:
         "_will_retry",
         "connections",
         "consecutive_failures",
+        "counts",
         "last_change",
         "messages",
         "mx",
@@ -127,6 +128,7 @@ class ReadyQueue:
         self.mx = mx
         self.messages: deque[Message] = deque()
         self.connections = 0
+        self.counts = DeliveryCounts()
         self.consecutive_failures = 0
         """Connection plans in a row of which no host answered."""
         self.last_change = trio.current_time()
@@ -402,6 +404,7 @@ class ReadyQueue:
             delivery_protocol=_PROTOCOLS.get(self.protocol.name.partition(":")[0]),
             provider_name=self.path.provider_name,
             session_id=running.session_id,
+            counts=self.counts,
         )
 
     # -- the queue as a whole ----------------------------------------------------------------------

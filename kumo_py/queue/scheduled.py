@@ -15,6 +15,7 @@ import trio
 from kumo_py.message.queue_name import QueueName
 
 if TYPE_CHECKING:
+    from kumo_py.logs import LastError
     from kumo_py.queue.config import EgressPath, QueueConfig
     from kumo_py.queue.egress import SourceSelector
     from kumo_py.queue.ready import ReadyQueue
@@ -38,6 +39,7 @@ class ScheduledQueue:
         "config",
         "delayed",
         "last_change",
+        "last_error",
         "name",
         "next_refresh",
         "ready_by_source",
@@ -52,6 +54,8 @@ class ScheduledQueue:
         """Ready queues found for a source, each until a time (trio) when its site is looked up again."""
         self.delayed = 0
         """Messages of this queue in the timer wheel."""
+        self.last_error: LastError | None = None
+        """The last failure of one of its messages."""
         self.last_change = trio.current_time()
         self.apply(config)
 
