@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from kumo_py.core.capacities import Capacities
     from kumo_py.core.key_source import KeySource
     from kumo_py.inject import Injector
+    from kumo_py.logs import DeliveryLog
     from kumo_py.policy import LuaPolicy
     from kumo_py.queue.admin import AdminRules
     from kumo_py.queue.queues import Queues
@@ -47,8 +48,16 @@ class Node(Protocol):
     policy: LuaPolicy
     injector: Injector
 
+    wall: Callable[[], float]
+    """Unix time that never steps."""
+    nodeid: str
+    started: float
+    """Unix time."""
+
     @property
     def hostname(self) -> str: ...
+    @property
+    def log(self) -> DeliveryLog: ...
     @property
     def memory(self) -> Memory: ...
     @property

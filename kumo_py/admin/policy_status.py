@@ -10,11 +10,12 @@ from kumo_py.admin.exchange import json_response
 if TYPE_CHECKING:
     from kumo_py.admin.call import Call
     from kumo_py.admin.exchange import Response
+    from kumo_py.admin.node import Node
 
 
 async def policy_status(call: Call) -> Response:
     """GET /api/kumo-py/policy/v1: the fields of PolicyStatus, the policy's path, and all files that it has read."""
-    return _status(call, 200)
+    return json_response(describe_policy(call.node))
 
 
 async def policy_reload(call: Call) -> Response:
@@ -22,11 +23,12 @@ async def policy_reload(call: Call) -> Response:
     reloader = call.node.reloader
     assert reloader is not None
     await reloader.reload()
-    return _status(call, 200 if reloader.status.error is None else 409)
+    return json_response(describe_policy(call.node), 200 if reloader.status.error is None else 409)
 
 
-def _status(call: Call, status: int) -> Response:
-    policy, reloader = call.node.policy, call.node.reloader
+def describe_policy(node: Node) -> dict[str, object]:
+    """For a node that is ready."""
+    policy, reloader = node.policy, node.reloader
     assert reloader is not None
     files = {"policy": str(policy.path), "files": sorted(policy.source.digests)}
-    return json_response(files | asdict(reloader.status), status)
+    return files | asdict(reloader.status)

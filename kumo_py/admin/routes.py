@@ -28,6 +28,7 @@ from kumo_py.admin.operations import (
     suspend_ready_cancel,
     suspend_ready_list,
 )
+from kumo_py.admin.overview import overview
 from kumo_py.admin.policy_status import policy_reload, policy_status
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ ROUTES = (
     Route("DELETE", "/api/admin/suspend-ready-q/v1", Access.TRUSTED, suspend_ready_cancel),
     Route("POST", "/api/admin/bump-config-epoch", Access.TRUSTED, bump_config_epoch),
     Route("POST", "/api/admin/set_diagnostic_log_filter/v1", Access.TRUSTED, set_diagnostic_log_filter),
+    Route("GET", "/api/kumo-py/overview/v1", Access.TRUSTED, overview),
     Route("GET", "/api/kumo-py/policy/v1", Access.TRUSTED, policy_status),
     Route("POST", "/api/kumo-py/policy/v1/reload", Access.TRUSTED, policy_reload),
 )

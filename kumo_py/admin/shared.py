@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kumo_py.admin.access import Authentication
+from kumo_py.admin.survey import Survey
 
 if TYPE_CHECKING:
     from kumo_py.admin.node import Node
@@ -16,5 +17,6 @@ class Shared:
     def __init__(self, node: Node) -> None:
         self.authentication = Authentication(node)
         node.capacities.adopt_cache(self.authentication.kept)
+        self.survey = Survey()
         self.injected = 0
         """Messages that were taken over HTTP."""

@@ -141,6 +141,22 @@ class TimerWheel(Generic[T]):
         for later, _ in self._windows.values():
             yield from later
 
+    def slices(self, size: int) -> Iterator[list[T]]:
+        """All items, in no order, about `size` at a time.
+
+        The wheel may change between two slices: what comes or goes meanwhile is seen once, twice or not at all.
+        """
+        lists = [self._overdue, *self._ticks.values(), *(later for later, _ in self._windows.values())]
+        piece: list[T] = []
+        for items in lists:
+            for start in range(0, len(items), size):
+                piece += items[start : start + size]
+                if len(piece) >= size:
+                    yield piece
+                    piece = []
+        if piece:
+            yield piece
+
     def _open_window(self, window: int) -> None:
         items, ticks = self._windows.pop(window)
         first = window << _WINDOW_BITS

@@ -68,7 +68,7 @@ class Node(PolicyHost):
         self._policy_path = policy_path
         self._grace = grace
         self._validating = False
-        self._nodeid = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{self._hostname}.{uuid.getnode():012x}"))
+        self.nodeid = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{self._hostname}.{uuid.getnode():012x}"))
         self._stop_now = trio.CancelScope()
         self._tls_contexts = ServerContexts()
         self.capacities.adopt_cache(self._tls_contexts.kept)
@@ -78,7 +78,8 @@ class Node(PolicyHost):
     async def serve(self, *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop` is called twice, or once and all is finished. Raises StartupError."""
         self.policy = self._make_policy()
-        self._log = DeliveryLog(self._nodeid, self.wall, self.policy, self.templates)
+        self.started = self.wall()
+        self._log = DeliveryLog(self.nodeid, self.wall, self.policy, self.templates)
         try:
             with self._stop_now:
                 async with trio.open_nursery() as support:
