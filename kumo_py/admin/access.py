@@ -22,7 +22,7 @@ from kumo_py.core.policy import PolicyError, Rejection
 
 if TYPE_CHECKING:
     from kumo_py.admin.exchange import Request
-    from kumo_py.inject import AuthInfo
+    from kumo_py.core.acl import AuthInfo
     from kumo_py.policy import LuaPolicy
 
 log = structlog.get_logger("kumo_py.admin")

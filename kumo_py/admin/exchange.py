@@ -10,7 +10,7 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from kumo_py.inject import AuthInfo
+    from kumo_py.core.acl import AuthInfo
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 

@@ -5,11 +5,10 @@ The policy (`kumo.api.inject`) and the HTTP API share it.
 
 from kumo_py.inject.generator import Generator
 from kumo_py.inject.injector import Injector, InjectResult
-from kumo_py.inject.origin import AuthInfo, Origin, local_system
+from kumo_py.inject.origin import Origin, local_system
 from kumo_py.inject.request import ContentError, InjectRequest
 
 __all__ = [
-    "AuthInfo",
     "ContentError",
     "Generator",
     "InjectRequest",

@@ -15,7 +15,7 @@ import structlog
 
 from kumo_py.core.duration import Duration
 from kumo_py.core.policy import PolicyError, Rejection
-from kumo_py.inject.origin import GENERATOR_QUEUE, AuthInfo, Origin
+from kumo_py.inject.origin import GENERATOR_QUEUE, Origin
 from kumo_py.inject.request import InjectRequest
 from kumo_py.logs import LogContext, RecordType
 from kumo_py.proto.reply import EnhancedCode, Response
@@ -24,6 +24,7 @@ from kumo_py.queue.context import InsertReason
 from kumo_py.spool import SpoolError
 
 if TYPE_CHECKING:
+    from kumo_py.core.acl import AuthInfo
     from kumo_py.inject.injector import Injector, Outcome
     from kumo_py.message.message import Message
     from kumo_py.queue.queues import Queues

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kumo_py.core.acl import AuthInfo, Identity
 
 GENERATOR_QUEUE = "generator.kumomta.internal"
 """Where requests wait whose messages are to be made later."""
-
-
-class Identity(TypedDict):
-    """Somebody, and how we know."""
-
-    identity: str
-    context: str
-
-
-class AuthInfo(TypedDict):
-    """`peer_address` is an IP address or None."""
-
-    peer_address: str | None
-    identities: list[Identity]
-    groups: list[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import trio
 from kumo_py.core.policy import PolicyError, Rejection, SilentPolicy
 from kumo_py.core.templates import Templates
 from kumo_py.logs.accounting import Accounting
+from kumo_py.logs.audit_log import AuditLog
 from kumo_py.logs.classifier import CLASSIFIED, BounceClassifier
 from kumo_py.logs.counts import FAILURES, LastError, last_error
 from kumo_py.logs.disk_space import lacking_on
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kumo_py.core.policy import Policy
+    from kumo_py.logs.audit_log import AuditLogConfig
     from kumo_py.logs.config import (
         ClassifierConfig,
         DispositionHookConfig,
@@ -69,6 +71,8 @@ class DeliveryLog:
         self._classifier: BounceClassifier | None = None
         self._classifier_config: ClassifierConfig | None = None
         self._accounting: Accounting | None = None
+        self.audit: AuditLog | None = None
+        """Logins and access; None unless the policy wants it."""
         self._has_others = False
         """Whether there is anything but files."""
         self._nursery: trio.Nursery | None = None
@@ -128,6 +132,14 @@ class DeliveryLog:
             self._classifier = await trio.to_thread.run_sync(BounceClassifier.load, self._classifier_config)
         except (OSError, ValueError) as err:
             log.error("the bounce classifier keeps its old rules", error=str(err))
+
+    async def add_audit(self, config: AuditLogConfig) -> None:
+        """Log logins and access from now on. Raises OSError or ValueError."""
+        if self.audit is not None:
+            raise ValueError(f"there is an audit log already, in {self.audit.directory}")
+        os.makedirs(config.log_dir, exist_ok=True)
+        await trio.to_thread.run_sync(complete_segments, config.log_dir)
+        self.audit = AuditLog(config, self._clock, self._wake, self._drained)
 
     def set_accounting(self, path: str) -> None:
         """Count receptions and deliveries in an SQLite database; a later call names another one."""
@@ -288,6 +300,8 @@ class DeliveryLog:
     async def _tend(self) -> None:
         while True:
             writers = [writer for logger in self._loggers for writer in logger.writers]
+            if self.audit is not None:
+                writers.append(self.audit.writer)
             with trio.move_on_at(min((writer.due for writer in writers), default=math.inf)):
                 await self._due_changed.wait()
             self._due_changed = trio.Event()
@@ -310,6 +324,8 @@ class DeliveryLog:
         for logger in loggers:
             for writer in logger.writers:
                 writer.finish()
+        if self.audit is not None:
+            self.audit.close()
         self._drained.unpark_all()
         await trio.lowlevel.checkpoint()
 
@@ -326,15 +342,21 @@ class DeliveryLog:
         return self._disk_low
 
     def _look_at_disks(self) -> str | None:
-        for logger in self._loggers:
-            for directory in logger.directories:
-                try:
-                    lacking = lacking_on(directory, logger.min_free_space, logger.min_free_inodes)
-                except OSError as err:
-                    log.warning("cannot tell a log directory's free space", log_dir=directory, error=str(err))
-                    continue
-                if lacking is not None:
-                    return f"log directory {directory}: {lacking}"
+        wanted = [
+            (directory, logger.min_free_space, logger.min_free_inodes)
+            for logger in self._loggers
+            for directory in logger.directories
+        ]
+        if self.audit is not None:
+            wanted.append((self.audit.directory, self.audit.min_free_space, self.audit.min_free_inodes))
+        for directory, min_free_space, min_free_inodes in wanted:
+            try:
+                lacking = lacking_on(directory, min_free_space, min_free_inodes)
+            except OSError as err:
+                log.warning("cannot tell a log directory's free space", log_dir=directory, error=str(err))
+                continue
+            if lacking is not None:
+                return f"log directory {directory}: {lacking}"
         return None
 
     async def _passes(self, event: str, msg: Message) -> bool:

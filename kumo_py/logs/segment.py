@@ -63,6 +63,7 @@ class SegmentWriter:
         "_max_duration",
         "_max_size",
         "_pending",
+        "_prefix",
         "_size",
         "_stream",
         "_suffix",
@@ -86,9 +87,11 @@ class SegmentWriter:
         clock: Callable[[], float],
         wake: Callable[[], None],
         zone: tzinfo = UTC,
+        prefix: str = "",
     ) -> None:
-        """zone: of the times in the segments' names."""
+        """zone: of the times in the segments' names, which begin with `prefix`."""
         self._directory = directory
+        self._prefix = prefix
         self._suffix = suffix
         self._zstd = zstandard.ZstdCompressor(level=compression_level)
         self._max_size = max_size
@@ -252,7 +255,7 @@ class SegmentWriter:
         while True:
             second, fraction = divmod(microseconds, 1_000_000)
             opened = datetime.fromtimestamp(second, self._zone)
-            name = f"{opened:%Y%m%d-%H%M%S}.{fraction:06d}{self._suffix}"
+            name = f"{self._prefix}{opened:%Y%m%d-%H%M%S}.{fraction:06d}{self._suffix}"
             path = os.path.join(self._directory, name)
             try:
                 return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
