@@ -13,7 +13,7 @@ from kumo_py.inject.request import Content, ContentError, InjectRequest
 from kumo_py.message.address_header import Mailbox, parse_address_list
 from kumo_py.message.header_values import UNSTRUCTURED, encode_mailbox, kind_of
 from kumo_py.message.headers import HeaderError
-from kumo_py.message.mime import Attachment, Header, MessageBuilder, new_binary, parse
+from kumo_py.message.mime import MIME_VERSION, Attachment, Header, MessageBuilder, new_binary, parse
 
 if TYPE_CHECKING:
     from kumo_py.core.templates import Template, Templates
@@ -36,9 +36,12 @@ class Expansion:
         self._request = request
         self._templates = templates
         self._last = ("", b"")
+        """The text that the template gave last, and the message made of it."""
         self._attached: list[Part] = []
         self._bodies: dict[str, Template] = {}
         self._headers: dict[str, Template] = {}
+        self._last_headers: dict[str, tuple[str, Header]] = {}
+        """By name: what its template gave last, and the header made of it."""
         if isinstance(request.content, Content):
             self._compile(request.content)
         else:
@@ -97,8 +100,8 @@ class Expansion:
                         "a line break in a substitution would end a header and start another one"
                     )
             message = read.rebuild()
-            if message.headers.mime_version is None:
-                message.headers.set("Mime-Version", "1.0")
+            if message.headers.first(MIME_VERSION.name) is None:
+                message.headers.add(MIME_VERSION)
             self._last = (text, message.to_bytes())
         return self._last[1]
 
@@ -111,7 +114,11 @@ class Expansion:
         needs_to = True
         for name, template in self._headers.items():
             needs_to = needs_to and name.lower() != "to"
-            builder.headers.add(_header(name, template.render(values)))
+            text = template.render(values)
+            known = self._last_headers.get(name)
+            if known is None or known[0] != text:
+                known = self._last_headers[name] = (text, _header(name, text))
+            builder.headers.add(known[1])
         if needs_to:
             builder.headers.add(Header(b"To", encode_mailbox(to)))
         for part in self._attached:

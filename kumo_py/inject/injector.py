@@ -43,6 +43,9 @@ _RECEIVED = Response(250, None, "")
 _GROUP = 64
 """Messages that are saved together, to share a sync of the disk."""
 _GROUP_BYTES = 4 << 20
+_TURN = 8
+"""Messages made in one go before other tasks get a turn; fewer if they are larger than _LARGE octets."""
+_LARGE = 16 << 10
 _RATE_KEY = "kumomta.httpinject.ratelimit"
 
 
@@ -143,13 +146,16 @@ class Injector:
     ) -> Outcome:
         run = _Run(self._node, request, origin)
         try:
-            for recipient in request.recipients:
+            for number, recipient in enumerate(request.recipients, 1):
+                size = 0
                 try:
                     msg = self._make(request, expansion, sender, recipient, origin)
+                    size = msg.size
                     await run.add(recipient, msg)
                 except Exception as err:
                     run.failed(recipient, err)
-                await trio.lowlevel.checkpoint()
+                if number % _TURN == 0 or size > _LARGE:
+                    await trio.lowlevel.checkpoint()
             await run.flush()
         except BaseException:
             run.abandon()
@@ -203,6 +209,7 @@ class _Run:
         self._request = request
         self._origin = origin
         self._waiting: list[_Ready] = []
+        self._waiting_bytes = 0
         self.outcome = Outcome()
 
     def failed(self, recipient: Recipient, err: Exception) -> None:
@@ -236,12 +243,14 @@ class _Run:
             queues.forget(msg)
             raise
         self._waiting.append(_Ready(recipient, msg, queue))
-        if len(self._waiting) >= _GROUP or sum(one.msg.size for one in self._waiting) >= _GROUP_BYTES:
+        self._waiting_bytes += msg.size
+        if len(self._waiting) >= _GROUP or self._waiting_bytes >= _GROUP_BYTES:
             await self.flush()
 
     async def flush(self) -> None:
         """Save, log and insert what waits."""
         waiting, queues = self._waiting, self._queues
+        self._waiting_bytes = 0
         if waiting and not self._request.deferred_spool:
             try:
                 await queues.spool.save(*[one.msg for one in waiting])

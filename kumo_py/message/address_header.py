@@ -23,6 +23,13 @@ _TOKEN = re.compile(
       | (?P<atom>(?:[^\x00-\x20()<>\[\]:;@\\,"\x7f])++)""",
     re.VERBOSE | re.DOTALL,
 )
+# Nearly all headers have one of these two forms, which can be read at once.
+_PLAIN = r"[!#-'*-+\--9=?A-Z^-~]+"
+_QUOTED = r"[!\x23-\x5b\x5d-\x7e]+"
+_match_plain = re.compile(
+    rf"(?:(?:({_PLAIN}(?:\x20{_PLAIN})*+)|\"({_QUOTED}(?:\x20{_QUOTED})*+)\")\x20)?"
+    rf"<({_PLAIN})@({_PLAIN})>|({_PLAIN})@({_PLAIN})".encode()
+).fullmatch
 _ATOM_ONLY = re.compile(r"""[^\x00-\x20()<>\[\]:;@\\,"\x7f]+""").fullmatch
 _UNESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
@@ -66,6 +73,10 @@ class _Token(NamedTuple):
 
 def parse_address_list(value: bytes) -> list[Mailbox | Group]:
     """The mailboxes and groups of a raw header value; none for an empty one. Raises HeaderError."""
+    if (plain := _match_plain(value)) and b"=?" not in value:
+        name, quoted, user, domain, bare_user, bare_domain = plain.groups(b"")
+        named = (quoted or name).decode() or None
+        return [Mailbox(named, (user or bare_user).decode(), (domain or bare_domain).decode())]
     return _Parser().parse(_tokens(value.decode("utf-8", "replace")))
 
 

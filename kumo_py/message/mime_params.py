@@ -34,6 +34,7 @@ _match_extended = re.compile(r"(?:%[0-9A-Fa-f]{2}|[!#$&+\-.0-9A-Z^_`a-z{|}~])*+"
 _match_encoded_word = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=").match
 _match_encoded_words = re.compile(r"(?:=\?[^?\s]++\?[BbQq]\?[^?\s]*+\?=[ \t\r\n]*+)++").fullmatch
 _match_quotable = re.compile(r"[\t\x20-\x7e]*").fullmatch
+_match_plain = re.compile(r'[\t\x20!\x23-\x5b\x5d-\x7e]*').fullmatch
 
 _LINE = 74
 
@@ -241,6 +242,8 @@ def _encoded_parameter(name: str, value: str, form: Form) -> list[str]:
     if form in _ENCODED_WORDS and _needs_encoded_words(value):
         mark = '"' if form is Form.QUOTED_ENCODED_WORD else ""
         return [f"{name}={mark}{text_of(encoded(octets_of(value)))}{mark}"]
+    if _match_plain(value) and len(name) + len(value) < _LINE - 6:  # most are
+        return [f'{name}="{value}"']
     if _match_quotable(value):
         return _in_sections(name, "", "", ["\\" + char if char in '"\\' else char for char in value], '"')
     pieces = [char if _match_attribute(char) else _percent_encoded(char) for char in value]

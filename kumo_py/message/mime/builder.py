@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from kumo_py.message.mime.errors import MimeError
-from kumo_py.message.mime.header_map import HeaderMap
+from kumo_py.message.mime.header_map import MIME_VERSION, HeaderMap
 from kumo_py.message.mime.make import new_binary, new_multipart, new_text
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class MessageBuilder:
         if self._attached:
             root = self._multipart("mixed", [root, *self._attached])
         root.headers.add(*self.headers)
-        if root.headers.mime_version is None:
-            root.headers.set("Mime-Version", "1.0")
+        if root.headers.first(MIME_VERSION.name) is None:
+            root.headers.add(MIME_VERSION)
         if root.headers.date is None:
             date = _STABLE_DATE if self.stable_content else datetime.fromtimestamp(int(now), UTC)
             root.headers.set("Date", date)

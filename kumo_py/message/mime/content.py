@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from kumo_py.message.cfws import octets_of
-from kumo_py.message.header_values import MESSAGE_ID
+from kumo_py.message.header_values import CONTENT_TYPE, MESSAGE_ID, MIME_PARAMS
 from kumo_py.message.mime import transfer
 from kumo_py.message.mime.header import Header
 from kumo_py.message.mime.header_map import HeaderMap
@@ -24,12 +25,20 @@ def text_content(content_type: str, text: str) -> tuple[HeaderMap, bytes]:
     """Of us-ascii or utf-8 text, in quoted-printable or base64 if it needs them. Raises HeaderError."""
     check_media_type(content_type)
     body, encoding = transfer.encode_text(octets_of(text))
-    headers = HeaderMap()
-    charset = "us-ascii" if text.isascii() else "utf-8"
-    headers.set("Content-Type", MimeParameters(content_type, {"charset": charset}))
+    headers = [_text_type(content_type, "us-ascii" if text.isascii() else "utf-8")]
     if encoding:
-        headers.set("Content-Transfer-Encoding", MimeParameters(encoding))
-    return headers, body
+        headers.append(_transfer_encoding(encoding))
+    return HeaderMap(headers), body
+
+
+@lru_cache(maxsize=64)
+def _text_type(content_type: str, charset: str) -> Header:
+    return Header.of_kind("Content-Type", CONTENT_TYPE, MimeParameters(content_type, {"charset": charset}))
+
+
+@lru_cache(maxsize=8)
+def _transfer_encoding(encoding: str) -> Header:
+    return Header.of_kind("Content-Transfer-Encoding", MIME_PARAMS, MimeParameters(encoding))
 
 
 def octets_content(

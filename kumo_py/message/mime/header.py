@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from kumo_py.message.cfws import octets_of
@@ -17,6 +18,8 @@ from kumo_py.message.mime.errors import MimeError
 
 T = TypeVar("T")
 
+_KEPT = 200
+"""Octets; of shorter values the rebuilt form is kept, because a mailing's messages share most headers."""
 MAX_HEADERS = 50_000
 """More of them in a message, all parts together, are an error."""
 
@@ -56,15 +59,20 @@ class Header:
 
         Of text that is not UTF-8, the octets that are wrong are replaced.
         """
-        kind = kind_of(self.name)
-        if kind is UNSTRUCTURED:
-            return Header.make(canonical_name(self.name), decoded(self.raw_value).decode("utf-8", "replace"))
-        return Header.of_kind(canonical_name(self.name), kind, self.read(kind))
+        return _rebuilt(self) if len(self.raw_value) <= _KEPT else _rebuilt.__wrapped__(self)
 
     def to_bytes(self, line_end: bytes = b"\r\n") -> bytes:
         """The complete line or lines."""
         end = self.end if self.end.endswith(b"\n") else line_end
         return b"".join((self.name, self.separator, self.raw_value, end))
+
+
+@lru_cache(maxsize=256)
+def _rebuilt(header: Header) -> Header:
+    kind = kind_of(header.name)
+    if kind is UNSTRUCTURED:
+        return Header.make(canonical_name(header.name), decoded(header.raw_value).decode("utf-8", "replace"))
+    return Header.of_kind(canonical_name(header.name), kind, header.read(kind))
 
 
 class Block(NamedTuple):

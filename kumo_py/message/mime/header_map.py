@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+MIME_VERSION = Header.make("Mime-Version", "1.0")
+
+
 class HeaderMap:
     """An ordered list of headers. Headers do not change; the map does."""
 

@@ -47,6 +47,8 @@ def encode_text(data: bytes) -> tuple[bytes, str | None]:
     Line ends are CRLF; a CR or LF alone is encoded. The body ends with CRLF. No line of it starts as a boundary
     does, so that no text can end the part it is in.
     """
+    if _is_plain(data):
+        return data if data.endswith(b"\r\n") else data + b"\r\n", None
     quoted = b"\r\n".join([binascii.b2a_qp(line, istext=False) for line in data.split(b"\r\n")])
     quoted = _sub_dashes(_without_dashes, quoted.replace(b"=\n", b"=\r\n"))
     if quoted == data:
@@ -56,6 +58,17 @@ def encode_text(data: bytes) -> tuple[bytes, str | None]:
     else:
         body, encoding = in_base64, "base64"
     return body if body.endswith(b"\r\n") else body + b"\r\n", encoding
+
+
+def _is_plain(data: bytes) -> bool:
+    """Whether nothing of it would be encoded; some texts of which that is true are not recognized."""
+    ends = data.count(b"\r\n")
+    return (
+        data.count(b"\n") == ends == data.count(b"\r")
+        and b"\n--" not in data
+        and not data.startswith(b"--")
+        and binascii.b2a_qp(data) == data
+    )
 
 
 def _without_dashes(match: re.Match[bytes]) -> bytes:
