@@ -1,0 +1,46 @@
+"""Histograms: which bucket a value falls into, and what is timed."""
+
+from __future__ import annotations
+
+import pytest
+
+from kumo_py.core.histogram import SECONDS, Histogram, Latency, together
+
+
+def test_value_on_a_bound_belongs_below_it() -> None:
+    found = Histogram((1.0, 2.0))
+    for value in (0.0, 1.0, 1.5, 2.0, 2.1, 100.0):
+        found.observe(value)
+    assert found.counts == [2, 2, 2]
+    assert found.sum == pytest.approx(106.6)
+
+
+def test_first_of_each_so_many_is_timed() -> None:
+    now = 0.0
+    latency = Latency(lambda: now, every=3)
+    timed = []
+    for turn in range(7):
+        started = latency.start()
+        now += 0.02
+        if started is not None:
+            timed.append(turn)
+            latency.stop(started)
+    assert timed == [0, 3, 6]
+    assert latency.counts[SECONDS.index(0.025)] == 3
+    assert latency.sum == pytest.approx(0.06)
+
+
+def test_what_is_never_stopped_is_not_counted() -> None:
+    latency = Latency(lambda: 0.0, every=1)
+    assert latency.start() == 0.0
+    assert sum(latency.counts) == 0
+
+
+def test_together() -> None:
+    one, two = Histogram(), Histogram()
+    one.observe(0.001)
+    two.observe(0.001)
+    two.observe(60.0)
+    total = together([one, two])
+    assert (total.counts[0], total.counts[-1], total.sum) == (2, 1, 60.002)
+    assert together([]).counts == [0] * (len(SECONDS) + 1)
