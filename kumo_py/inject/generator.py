@@ -73,7 +73,7 @@ class Generator:
             site=ready.name,
             delivery_protocol="HttpInjectionGenerator",
             provider_name=ready.path.provider_name,
-            counts=ready.counts,
+            counts=ready.running.counts,
         )
         try:
             await queues.spool.load(msg)

@@ -34,6 +34,14 @@ class DeliveryCounts:
         self.transfailed = 0
         self.last_error: LastError | None = None
 
+    def add(self, other: DeliveryCounts) -> None:
+        """Count what another one has counted, too."""
+        self.delivered += other.delivered
+        self.failed += other.failed
+        self.transfailed += other.transfailed
+        if other.last_error is not None:
+            self.last_error = max(self.last_error or other.last_error, other.last_error)
+
     def note(self, kind: RecordType, recipients: int) -> None:
         """Count what a record says; records of other kinds count nothing."""
         if kind in _DELIVERED:

@@ -49,7 +49,7 @@ class LuaDelivery:
 class _Session:
     """One connection; see the module."""
 
-    __slots__ = ("_batch", "_connection", "_context", "_queues", "_ready", "_session_id", "_tried")
+    __slots__ = ("_batch", "_connection", "_context", "_queues", "_ready", "_running", "_tried")
 
     def __init__(self, queues: Queues, ready: ReadyQueue) -> None:
         self._queues = queues
@@ -58,7 +58,7 @@ class _Session:
         """The messages in hand."""
         self._tried = 0
         self._connection: PolicyObject | None = None
-        self._session_id = ready.running.session_id
+        self._running = ready.running
         self._context = self._log_context(Peer(f"Lua via {self._protocol.constructor}", "0.0.0.0"))
 
     def _log_context(self, peer: Peer | None) -> LogContext:
@@ -70,8 +70,8 @@ class _Session:
             egress_source=ready.source.name,
             delivery_protocol="Lua",
             provider_name=ready.path.provider_name,
-            session_id=self._session_id,
-            counts=ready.counts,
+            session_id=self._running.session_id,
+            counts=self._running.counts,
         )
 
     @property

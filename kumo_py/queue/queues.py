@@ -227,6 +227,12 @@ class Queues:
         """
         return await self.directory.resolve(name)
 
+    def waiting_in(self, name: str) -> list[ScheduledQueue]:
+        """The queue of this name, and where its messages wait while it cannot be set up, as far as there are any."""
+        return [
+            queue for known in (self.scheduled, self._unconfigured) if (queue := known.get(name)) is not None
+        ]
+
     # -- insertion ---------------------------------------------------------------------------------
     async def insert(
         self, msg: Message, queue: ScheduledQueue, context: Context = (InsertReason.RECEIVED,)
@@ -521,11 +527,11 @@ class Queues:
         for msg in [msg for msg, busy in self.in_hand.items() if busy is task]:
             text = "KumoMTA internal: returning message to scheduled queue"
             context: Context = (InsertReason.DISPATCHER_DROP,)
-            if running.aborted:
+            if running.by_watchdog:
                 text = f"dispatcher watchdog aborted task; {running.summary()}"
                 context = add(context, InsertReason.LOGGED_TRANSIENT_FAILURE)
             response = internal_response(451, (4, 4, 1), text)
-            if running.aborted:
+            if running.by_watchdog:
                 try:
                     await self.spool.load_meta(msg)
                     await self.log.record(RecordType.Delayed, msg, response, ready.log_context(running))

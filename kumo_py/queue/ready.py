@@ -22,6 +22,7 @@ from kumo_py.core.duration import format_duration
 from kumo_py.limits.lease import Denied
 from kumo_py.logs import DeliveryCounts, LogContext
 from kumo_py.queue.memory import MemoryState
+from kumo_py.queue.refusals import Refusal, refused
 from kumo_py.queue.running import Running, shutdown_timeout, watchdog_timeout
 from kumo_py.queue.scheduled import refresh_time
 
@@ -80,17 +81,19 @@ class ReadyQueue:
     """See the module. All methods run on the trio thread; those not `async` never block."""
 
     __slots__ = (
+        "_ended",
         "_idle",
         "_leases",
+        "_limited",
         "_lost",
         "_owner",
         "_pace",
         "_retry_at",
         "_running",
+        "_throttled",
         "_will_retry",
         "connections",
         "consecutive_failures",
-        "counts",
         "last_change",
         "messages",
         "mx",
@@ -128,7 +131,6 @@ class ReadyQueue:
         self.mx = mx
         self.messages: deque[Message] = deque()
         self.connections = 0
-        self.counts = DeliveryCounts()
         self.consecutive_failures = 0
         """Connection plans in a row of which no host answered."""
         self.last_change = trio.current_time()
@@ -140,6 +142,10 @@ class ReadyQueue:
         """Dispatchers whose lease is gone."""
         self._will_retry = False
         self._running: dict[trio.lowlevel.Task, Running] = {}
+        self._ended = DeliveryCounts()
+        """Of the dispatchers that run no more."""
+        self._limited: Refusal | None = None
+        self._throttled: Refusal | None = None
         self._retry_at = 0.0
         self._pace = 1.0
         """Seconds that the remote server takes for a message: a moving average."""
@@ -246,7 +252,8 @@ class ReadyQueue:
     @property
     def running(self) -> Running:
         """Of the dispatcher that asks."""
-        return self._running.get(trio.lowlevel.current_task()) or Running(str(uuid.uuid4()))
+        task = trio.lowlevel.current_task()
+        return self._running.get(task) or Running(str(uuid.uuid4()), self._ended)
 
     @property
     def stopping(self) -> bool:
@@ -307,11 +314,14 @@ class ReadyQueue:
             lease = owner.limits.lease_connection(self)
             if isinstance(lease, Denied):
                 self._retry_at = trio.current_time() + min(lease.wait, _LEASE_RETRY)
+                self._limited = self._refused(self._limited, f"TooManyLeases for {lease.name}")
                 return
             wait = owner.limits.admit_connection(self)
             if wait > 0.0:
                 # First: who waits for the lease is asked at once.
                 self._retry_at = trio.current_time() + wait
+                text = f"max_connection_rate throttling for {format_duration(round(wait, 3))}"
+                self._throttled = self._refused(self._throttled, text)
                 if wait < 1.0 and not self._will_retry:
                     self._will_retry = True
                     owner.spawn(self._retry)
@@ -319,7 +329,13 @@ class ReadyQueue:
                 return
             self.connections += 1
             self._leases[lease] = None
+            self._limited = self._throttled = None
             owner.spawn(self._dispatch, lease)
+
+    def _refused(self, before: Refusal | None, context: str) -> Refusal:
+        return refused(
+            before, context, wall=self._owner.wall(), now=trio.current_time(), until=self._retry_at
+        )
 
     async def _retry(self) -> None:
         """Look again when the rate of connections allows one: a look each second would be too few."""
@@ -357,7 +373,7 @@ class ReadyQueue:
                     session_id=running.session_id,
                     stuck=format_duration(round(stuck)),
                 )
-                running.abort()
+                running.abort(by_watchdog=True)
 
     def finish(self, now: float) -> None:
         """The node ends: dispatchers have `system_shutdown_timeout` for what they have in hand."""
@@ -383,6 +399,8 @@ class ReadyQueue:
             self._retry_at = trio.current_time() + 1.0
         finally:
             del self._running[task]
+            self._ended.add(running.counts)
+            running.counts = self._ended
             self.connections -= 1
             self.last_change = trio.current_time()
             del self._leases[lease]
@@ -404,10 +422,41 @@ class ReadyQueue:
             delivery_protocol=_PROTOCOLS.get(self.protocol.name.partition(":")[0]),
             provider_name=self.path.provider_name,
             session_id=running.session_id,
-            counts=self.counts,
+            counts=running.counts,
         )
 
     # -- the queue as a whole ----------------------------------------------------------------------
+    @property
+    def counts(self) -> DeliveryCounts:
+        """What its dispatchers have done so far, added up."""
+        total = DeliveryCounts()
+        for counts in (self._ended, *(running.counts for running in self._running.values())):
+            total.add(counts)
+        return total
+
+    @property
+    def refusals(self) -> dict[str, Refusal]:
+        """Why it has no more connections just now, if it wants some, by KumoMTA's name for such a state."""
+        if not self._wants_connection():
+            return {}
+        now = trio.current_time()
+        known = {"connection_limited": self._limited, "connection_rate_throttled": self._throttled}
+        return {name: state for name, state in known.items() if state is not None and state.holds(now)}
+
+    @property
+    def dispatchers(self) -> list[tuple[Running, float | None]]:
+        """Those that run; of idle ones also since when (trio time)."""
+        idle = {idler.task: idler.since for idler in self._idle}
+        return [(running, idle.get(task)) for task, running in self._running.items()]
+
+    def abort_dispatcher(self, session_id: str) -> bool:
+        """End a dispatcher at once; whether there was one. What it has in hand is tried again."""
+        for running in self._running.values():
+            if running.session_id == session_id and not running.aborted:
+                running.abort()
+                return True
+        return False
+
     async def requeue_all(
         self, response: Response, reason: InsertReason, *, delay: float | None, count_attempt: bool
     ) -> None:

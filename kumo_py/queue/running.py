@@ -13,28 +13,52 @@ from typing import TYPE_CHECKING
 import trio
 
 from kumo_py.core.duration import format_duration
+from kumo_py.logs import DeliveryCounts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kumo_py.queue.config import DeliveryProtocol, EgressPath
 
 _NO_TIMEOUTS = 600.0
 """Seconds for protocols that have no timeouts of their own."""
 _LEAST = 60.0
 
+Phase = str | dict[str, dict[str, int]]
+"""KumoMTA's `DispatcherPhase`, as its JSON has it."""
+
 
 class Running:
     """One dispatcher."""
 
-    __slots__ = ("_seen", "aborted", "began", "scope", "session_id", "since", "steps")
+    __slots__ = (
+        "_seen",
+        "aborted",
+        "began",
+        "by_watchdog",
+        "counts",
+        "describe",
+        "phase",
+        "scope",
+        "session_id",
+        "since",
+        "steps",
+    )
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, counts: DeliveryCounts | None = None) -> None:
         self.session_id = session_id
+        self.counts = counts or DeliveryCounts()
+        self.phase: Phase = "Starting"
+        """What it is about, for people; where it is idle, that is known elsewhere."""
+        self.describe: Callable[[], str | None] = lambda: None
+        """Says more about that, if there is more to say."""
         self.scope = trio.CancelScope()
         self.began = self.since = trio.current_time()
         """`since`: when it was last seen to make progress."""
         self.steps = 0
         """Grows with all progress."""
         self.aborted = False
+        self.by_watchdog = False
         self._seen = 0
 
     def stuck(self, now: float) -> float:
@@ -49,8 +73,9 @@ class Running:
         age, stuck = (format_duration(round(now - since)) for since in (self.began, self.since))
         return f"session={self.session_id} age={age} time_without_progress={stuck}"
 
-    def abort(self) -> None:
-        self.aborted = True
+    def abort(self, *, by_watchdog: bool = False) -> None:
+        """Cancel it; what it has in hand is tried again."""
+        self.aborted, self.by_watchdog = True, by_watchdog
         self.scope.cancel()
 
 

@@ -205,7 +205,7 @@ class Session:
             delivery_protocol="ESMTP",
             provider_name=ready.path.provider_name,
             session_id=self._running.session_id,
-            counts=ready.counts,
+            counts=self._running.counts,
         )
         if host is not None and connection is not None:
             context.peer = Peer(host.name, shown(host), host.is_secure)
