@@ -42,5 +42,5 @@ def test_together() -> None:
     two.observe(0.001)
     two.observe(60.0)
     total = together([one, two])
-    assert (total.counts[0], total.counts[-1], total.sum) == (2, 1, 60.002)
+    assert (total.counts[0], total.counts[-1], total.sum) == (2, 1, pytest.approx(60.002))
     assert together([]).counts == [0] * (len(SECONDS) + 1)
