@@ -7,10 +7,12 @@ import click
 from kumo_py.cli import rules
 from kumo_py.cli.endpoint import global_endpoint_option
 from kumo_py.cli.explain import explain
+from kumo_py.cli.logs import logs
 from kumo_py.cli.lua import lua
 from kumo_py.cli.policy import bump_config_epoch, policy, set_log_filter
 from kumo_py.cli.serve import serve
 from kumo_py.cli.summary import provider_summary, queue_summary
+from kumo_py.cli.tailer import tailer
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,12 +25,14 @@ def main() -> None:
 for _command in (
     bump_config_epoch,
     explain,
+    logs,
     lua,
     policy,
     provider_summary,
     queue_summary,
     serve,
     set_log_filter,
+    tailer,
     *rules.COMMANDS,
 ):
     main.add_command(_command)
