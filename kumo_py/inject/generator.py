@@ -55,17 +55,22 @@ class Generator:
 
     async def run(self, ready: ReadyQueue) -> None:
         """Serve requests until there is none for `idle_timeout`."""
+        latency = self._queues.times.delivery["httpinject"]
+        ready.running.phase = "DeliveringMessage"
         while not ready.stopping:
             msg = ready.take()
             if msg is None:
                 if not await ready.wait():
                     return
                 continue
+            started = latency.start()
             try:
                 await self._serve(msg, ready)
             except BaseException:
                 ready.put_back(msg)
                 raise
+            if started is not None:
+                latency.stop(started)
 
     async def _serve(self, msg: Message, ready: ReadyQueue) -> None:
         queues = self._queues

@@ -82,6 +82,7 @@ class _Session:
 
     async def run(self) -> None:
         """Deliver until there is nothing left for `idle_timeout`, or the connection is to end."""
+        latency = self._queues.times.delivery["lua"]
         try:
             while await self._gather():
                 await self._load()
@@ -89,7 +90,13 @@ class _Session:
                     continue
                 if not await admitted(self._queues, self._ready, self._batch):
                     return
-                if not (await self._connected() and await self._send()):
+                if not await self._connected():
+                    return
+                started = latency.start()
+                goes_on = await self._send()
+                if started is not None:
+                    latency.stop(started)
+                if not goes_on:
                     return
         finally:
             self._put_back()
@@ -156,6 +163,7 @@ class _Session:
                 response = Response(451, EnhancedCode(4, 4, 1), text)
                 await self._try_again(response, (InsertReason.CONNECTION_FAILURES, *_FAILED))
             return False
+        ready.opened += 1
         ready.consecutive_failures = 0
         return True
 

@@ -61,6 +61,7 @@ class DeferredInjection:
         """Serve messages until there is none for `idle_timeout`, within the limits of the path."""
         hand: list[Message] = []
         served = 0
+        latency = self._queues.times.delivery["defersmtpinject"]
         try:
             while served < ready.path.max_deliveries_per_connection and not ready.stopping:
                 msg = ready.take()
@@ -71,7 +72,10 @@ class DeferredInjection:
                 hand.append(msg)
                 if not await admitted(self._queues, ready, hand):
                     return
+                started = latency.start()
                 await self._serve(hand, ready)
+                if started is not None:
+                    latency.stop(started)
                 served += 1
         finally:
             for msg in hand:

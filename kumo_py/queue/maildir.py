@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import minijinja
 import trio
 
-from kumo_py.logs import LogContext, RecordType
+from kumo_py.logs import DeliveryCounts, LogContext, RecordType
 from kumo_py.proto.address import split_address
 from kumo_py.proto.reply import Response
 from kumo_py.queue.context import Context, InsertReason, add
@@ -41,6 +41,7 @@ class MaildirDelivery:
 
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
+        self.counts = DeliveryCounts()
         self._waiting: deque[tuple[Message, ScheduledQueue, Context]] = deque()
         self._tasks = 0
         self._templates = minijinja.Environment(undefined_behavior="strict")
@@ -64,7 +65,9 @@ class MaildirDelivery:
     async def deliver(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
         """One copy for each recipient; those that fail are tried again, alone."""
         queues = self._queues
-        where = LogContext(delivery_protocol="Maildir", session_id=str(uuid.uuid4()))
+        where = LogContext(
+            delivery_protocol="Maildir", session_id=str(uuid.uuid4()), counts=self.counts
+        )
         try:
             await queues.spool.load(msg)
         except (KeyError, SpoolError, ValueError) as err:

@@ -78,6 +78,7 @@ class Placement:
             except (DnsError, PolicyError, Rejection) as err:
                 raise NotPlaced(f"failed to resolve queue {queue.name}: {err}") from err
             if ready.full:
+                ready.overflows += 1
                 full = True
             elif not await queues.limits.source_throttled(ready):
                 if queues.memory_state() is not MemoryState.OK:

@@ -39,8 +39,17 @@ class Promotion:
         self._due: deque[Message] = deque()
         self._tasks = 0
         self._done = self._seen = 0
+        self.pops = 0
+        """How often the wheel was looked into."""
+        self._popped: float | None = None
+        """When that was."""
         self._nap: trio.CancelScope | None = None
         self._nursery: trio.Nursery | None = None
+
+    @property
+    def tasks(self) -> int:
+        """How many are at work."""
+        return self._tasks
 
     @property
     def waiting(self) -> list[Message]:
@@ -58,9 +67,22 @@ class Promotion:
                         self._nap.deadline = trio.current_time() + max(0.0, next_due - queues.wall())
                     await trio.sleep_forever()
                 self._nap = None
-                self._due.extend(queues.wheel.advance(queues.wall()))
+                self._due.extend(self._pop())
                 if self._due and not self._tasks:
                     self._start()
+
+    def _pop(self) -> list[Message]:
+        """What is due now."""
+        queues, times = self._queues, self._queues.times
+        now, started = queues.wall(), times.pop.start()
+        due = queues.wheel.advance(now)
+        if started is not None:
+            times.pop.stop(started)
+        if self._popped is not None:
+            times.pop_interval.observe(now - self._popped)
+        self._popped = now
+        self.pops += 1
+        return due
 
     def wake_for(self, due: float) -> None:
         """A message was put into the wheel that is due then (Unix time)."""
@@ -86,13 +108,17 @@ class Promotion:
                 msg = self._due.popleft()
                 queue = msg.queue
                 # What was promoted or moved by an operator left its old slot behind.
-                if isinstance(queue, ScheduledQueue) and msg.due <= self._queues.wall():
+                now = self._queues.wall()
+                if isinstance(queue, ScheduledQueue) and msg.due <= now:
+                    due = msg.due
+                    self._queues.times.tardiness.observe(now - due)
                     self._queues.out_of_wheel(msg, queue)
                     try:
                         await self._queues.sweep.reinsert(msg, InsertReason.DUE, queue.name)
                     except Exception:
                         log.exception("a message that is due could not go on; it waits", id=msg.id.hex())
                         self._queues.into_wheel(msg, queue, self._queues.wall() + _AFTER_ERROR)
+                    self._queues.times.reinsert_tardiness.observe(self._queues.wall() - due)
                 self._done += 1
                 if self._done % _SLICE == 0:
                     await trio.lowlevel.checkpoint()

@@ -34,6 +34,7 @@ from kumo_py.queue.directory import QueueDirectory
 from kumo_py.queue.egress import SourceSelector
 from kumo_py.queue.maildir import MaildirDelivery
 from kumo_py.queue.memory import MemoryState, ReadyMemory, shrink, waiting_reduction
+from kumo_py.queue.past import Past
 from kumo_py.queue.path_limits import LEASE_DURATION, PathLimits
 from kumo_py.queue.placement import NotPlaced, Placement, ReadyQueueFull
 from kumo_py.queue.promotion import TICK, Promotion
@@ -41,6 +42,7 @@ from kumo_py.queue.ready import ReadyQueue
 from kumo_py.queue.scheduled import NULL_QUEUE, ScheduledQueue
 from kumo_py.queue.source_health import SourceHealth
 from kumo_py.queue.sweep import Sweep
+from kumo_py.queue.times import QueueTimes
 from kumo_py.spool import SpoolError
 
 if TYPE_CHECKING:
@@ -102,6 +104,8 @@ class Queues:
         self.source_health = SourceHealth(trio.current_time)
         self.placement = Placement(self)
         self.ready = self.placement.ready
+        self.past = Past()
+        self.times = QueueTimes(trio.current_time)
         self.directory = QueueDirectory(policy, self.placement)
         self.scheduled = self.directory.queues
         delivery_log.on_failure = self.directory.note_failure
@@ -201,8 +205,11 @@ class Queues:
 
     def _reap(self, now: float) -> None:
         self.admin.forget_expired()
-        for name in [name for name, queue in self.ready.items() if queue.reapable(now)]:
-            del self.ready[name]
+        reaped = [queue for queue in self.ready.values() if queue.reapable(now)]
+        for queue in reaped:
+            del self.ready[queue.name]
+        if reaped:
+            self.past.add(reaped, self.ready.values())
         self.directory.reap(now)
         for name in [name for name, queue in self._unconfigured.items() if queue.delayed == 0]:
             del self._unconfigured[name]
@@ -225,7 +232,11 @@ class Queues:
 
         Raises PolicyError or Rejection when its configuration or its pool cannot be had.
         """
-        return await self.directory.resolve(name)
+        started = self.times.resolve.start()
+        queue = await self.directory.resolve(name)
+        if started is not None:
+            self.times.resolve.stop(started)
+        return queue
 
     def waiting_in(self, name: str) -> list[ScheduledQueue]:
         """The queue of this name, and where its messages wait while it cannot be set up, as far as there are any."""
@@ -238,6 +249,7 @@ class Queues:
         self, msg: Message, queue: ScheduledQueue, context: Context = (InsertReason.RECEIVED,)
     ) -> None:
         """Take a message over: it waits until it is due, or goes to a ready queue now."""
+        started = self.times.insert.start()
         queue.last_change = trio.current_time()
         self.in_hand[msg] = trio.lowlevel.current_task()
         try:
@@ -250,6 +262,8 @@ class Queues:
         except Exception:
             self.in_hand.pop(msg, None)  # it is its injector's again
             raise
+        if started is not None:
+            self.times.insert.stop(started)
 
     async def insert_or_wait(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
         """`insert` for a message that has no injector to be told: whatever fails, it waits and is tried again."""
@@ -305,14 +319,21 @@ class Queues:
             await self.requeue(msg, response, add(context, reason), count_attempt=False, delay=delay)
             return
         if queue.config.protocol.maildir_path is not None:
+            started = self.times.delivery["maildir"].start()
             await self.maildir.deliver(msg, queue, context)
+            if started is not None:
+                self.times.delivery["maildir"].stop(started)
             return
         rules = self.admin.generation
+        started = self.times.place.start()
         try:
             await self.placement.place(msg, queue)
+            if started is not None:
+                self.times.place.stop(started)
             if rules != self.admin.generation:  # one came while the message was on its way
                 self.sweep.start()
         except ReadyQueueFull:
+            queue.full_delays += 1
             self.delay_by(msg, self.random.random() * FULL_DELAY)
             await self._delay(msg, queue, add(context, InsertReason.READY_QUEUE_FULL))
         except NotPlaced as err:
@@ -340,12 +361,14 @@ class Queues:
             key = f"schedq-{queue.name}-message-rate"
             wait = await self.rates.admit(key, rate)
             if wait > 0.0:
+                queue.rate_delays += 1
                 text = f"KumoMTA internal: {queue.name} throttled message rate, delay={wait:.3f}s"
                 return (internal_response(451, (4, 4, 4), text), InsertReason.MESSAGE_RATE_THROTTLE, wait)
         if self.policy.handles("throttle_insert_ready_queue"):
             await self.spool.load_meta(msg)
             await self.policy.ask("throttle_insert_ready_queue", msg)
             if msg.due > self.wall():
+                queue.event_delays += 1
                 text = (
                     f"KumoMTA internal: {queue.name} throttle_insert_ready_queue event throttled "
                     f"message rate, due={msg.due:.3f}"

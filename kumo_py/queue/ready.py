@@ -92,6 +92,7 @@ class ReadyQueue:
         "_running",
         "_throttled",
         "_will_retry",
+        "aborted",
         "connections",
         "consecutive_failures",
         "last_change",
@@ -99,9 +100,12 @@ class ReadyQueue:
         "mx",
         "name",
         "next_refresh",
+        "opened",
+        "overflows",
         "path",
         "pool",
         "protocol",
+        "provider",
         "route",
         "site_name",
         "source",
@@ -129,8 +133,16 @@ class ReadyQueue:
         self.pool = pool
         self.path = path
         self.mx = mx
+        self.provider = path.provider_name or site_name
+        """By which it counts, whatever its path is called later."""
         self.messages: deque[Message] = deque()
         self.connections = 0
+        self.opened = 0
+        """Connections that came to stand."""
+        self.overflows = 0
+        """Messages that were not taken because it was full."""
+        self.aborted = 0
+        """Dispatchers that made no progress."""
         self.consecutive_failures = 0
         """Connection plans in a row of which no host answered."""
         self.last_change = trio.current_time()
@@ -152,12 +164,18 @@ class ReadyQueue:
 
     # -- messages in and out -----------------------------------------------------------------------
     @property
+    def path_labels(self) -> tuple[str, str, str]:
+        """Provider, source and pool."""
+        return self.provider, self.source.name, self.pool
+
+    @property
     def full(self) -> bool:
         return len(self.messages) >= self.path.max_ready
 
     def insert(self, msg: Message) -> bool:
         """Take a message over, and see that somebody sends it; False when the queue is full."""
         if self.full:
+            self.overflows += 1
             return False
         self.messages.append(msg)
         self._owner.in_hand.pop(msg, None)
@@ -373,6 +391,7 @@ class ReadyQueue:
                     session_id=running.session_id,
                     stuck=format_duration(round(stuck)),
                 )
+                self.aborted += 1
                 running.abort(by_watchdog=True)
 
     def finish(self, now: float) -> None:

@@ -38,10 +38,13 @@ class ScheduledQueue:
         "components",
         "config",
         "delayed",
+        "event_delays",
+        "full_delays",
         "last_change",
         "last_error",
         "name",
         "next_refresh",
+        "rate_delays",
         "ready_by_source",
         "selector",
     )
@@ -54,6 +57,8 @@ class ScheduledQueue:
         """Ready queues found for a source, each until a time (trio) when its site is looked up again."""
         self.delayed = 0
         """Messages of this queue in the timer wheel."""
+        self.rate_delays = self.event_delays = self.full_delays = 0
+        """Messages sent back to wait: by max_message_rate, by throttle_insert_ready_queue, by full ready queues."""
         self.last_error: LastError | None = None
         """The last failure of one of its messages."""
         self.last_change = trio.current_time()

@@ -96,7 +96,9 @@ class Conversation:
     async def run(self) -> End:
         """Send message after message. Raises ConnectionFailed, with the one that was being tried in hand."""
         work, ready = self._work, self._ready
+        latency = self._queues.times.delivery["smtp_client"]
         while work.in_hand is not None or await self._next_message():
+            started = latency.start()
             msg = work.in_hand
             assert msg is not None
             if work.sent is None:
@@ -126,6 +128,8 @@ class Conversation:
                 left = await settle(
                     self._queues, msg, recipients, responses, self._context, at_once - len(recipients), again
                 )
+            if started is not None:
+                latency.stop(started)
             if left:
                 work.again(msg, left)
             if closed or given_up:

@@ -144,6 +144,7 @@ class Session:
         established = False
         end: End | None = None
         made = await connect(queues, host, ready.source, ready.path)
+        ready.opened += 1
         connection = self._connection = Connection(*made)
         try:
             with trio.CancelScope() as self._scope:
