@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from collections import deque
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -88,27 +89,20 @@ def tail(
         click.echo(f"kumo-py: {text}", err=True)
 
     show = _Show(wanted, as_json=as_json, form=form)
-    read = Segments(paths or (DEFAULT_LOG_DIR,), complain, follow=follow)
+    records_only = show.wants if filters or as_json or form else None
     try:
-        if start is None:
-            show(
-                read.last(DEFAULT_LINES if lines is None else lines, show.wants if filters or form else None)
-            )
-        elif lines is None:
-            show(read.since(start))
-        else:
-            show(_last(filter(show.wants, read.since(start)), lines))
-        while follow:
-            show(read.new())
-            time.sleep(POLL_INTERVAL)
+        with Segments(paths or (DEFAULT_LOG_DIR,), complain, follow=follow) as read:
+            if start is None:
+                show(read.last(DEFAULT_LINES if lines is None else lines, records_only))
+            elif lines is None:
+                show(read.since(start))
+            else:
+                show(deque(filter(show.wants, read.since(start)), lines))
+            while follow:
+                show(read.new())
+                time.sleep(POLL_INTERVAL)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _last(lines: Iterable[Line], count: int) -> Iterable[Line]:
-    from collections import deque
-
-    return deque(lines, count)
 
 
 def _checked(parse: Callable[[str], T], text: str, option: str) -> T:

@@ -31,22 +31,19 @@ _LEAST = 24
 
 def one_line(record: Record, width: int | None = None) -> str:
     """Time, type, id, sender → recipient, site or queue, code and response; that is cut to a terminal's width."""
-    kind = as_text(record.get("type"))
-    parts = [
-        _time(record.get("timestamp")),
-        kind.ljust(16),
+    at = _time(record.get("timestamp"))
+    kind = _flat(as_text(record.get("type")) or "-").ljust(16)
+    parts = (
         as_text(record.get("id")) or "-",
         f"<{as_text(record.get('sender'))}> → <{as_text(record.get('recipient'))}>",
         as_text(record.get("site") or record.get("queue")) or "-",
-    ]
-    head = _flat(" ".join(parts))
+    )
+    what = _flat(" ".join(parts))
     response = _flat(_response(record.get("response")))
     if width is not None:
-        response = _cut(response, max(_LEAST, width - len(head) - 1))
-    before, found, after = head.partition(kind)
-    return (
-        before + (click.style(found, fg=_COLOURS.get(kind, "blue")) if found else "") + after + " " + response
-    )
+        response = _cut(response, max(_LEAST, width - len(f"{at} {kind} {what} ")))
+    coloured = click.style(kind, fg=_COLOURS.get(kind.rstrip(), "blue"))
+    return f"{at} {coloured} {what} {response}".rstrip()
 
 
 def _time(timestamp: object) -> str:

@@ -11,7 +11,7 @@ import os
 import re
 from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import orjson
 
@@ -55,7 +55,7 @@ class _Segment:
 
 
 class Segments:
-    """Those of directories, and those named one by one."""
+    """Those of directories, and those named one by one; open until the end of the `with` block."""
 
     def __init__(self, paths: Iterable[str], complain: Callable[[str], None], *, follow: bool) -> None:
         """`complain` takes what a person should know. follow: `new` will be called."""
@@ -63,8 +63,16 @@ class Segments:
         self._complain = complain
         self._follow = follow
         self._met: set[str] = set()
+        self._open_ones: set[_Segment] = set()
         self._live: list[_Segment] = []
         self._complaints: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for segment in list(self._open_ones):
+            self._close(segment)
 
     def last(self, count: int, wanted: Wanted | None) -> list[Line]:
         """The last so many lines that are wanted; None: all are.
@@ -133,17 +141,23 @@ class Segments:
     def _open(self, path: str) -> _Segment | None:
         self._met.add(path)
         try:
-            return _Segment(path)
+            segment = _Segment(path)
         except OSError as err:
             self._report(path, err)
             return None
+        self._open_ones.add(segment)
+        return segment
+
+    def _close(self, segment: _Segment) -> None:
+        self._open_ones.discard(segment)
+        segment.reader.close()
 
     def _pass_over(self, path: str) -> None:
         """Of what it has now, nothing is wanted."""
         self._met.add(path)
         if self._follow and (segment := self._open(path)):
             if segment.reader.is_complete:
-                segment.reader.close()
+                self._close(segment)
             else:
                 deque(self._texts(segment), 0)
 
@@ -160,7 +174,7 @@ class Segments:
             self._report(segment.path, "it is torn, or no log segment: what follows cannot be read")
             ended = True
         if ended:
-            reader.close()
+            self._close(segment)
         else:
             self._live.append(segment)
 
