@@ -33,9 +33,14 @@ class ByteBuffer:
         """True if something is there that nobody has consumed."""
         return self._position < len(self._buffer)
 
+    @property
+    def rest(self) -> bytes:
+        """What nobody has consumed."""
+        return self._buffer[self._position :]
+
     def take_rest(self) -> bytes:
         """Hand over what is pending, to whoever speaks another protocol on this connection."""
-        rest = self._buffer[self._position :]
+        rest = self.rest
         self.discard()
         return rest
 

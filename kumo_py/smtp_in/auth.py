@@ -33,12 +33,13 @@ def auth(session: Session, command: Command) -> Answer:
     if session.tls is None:
         return replies.AUTH_IN_CLEAR
     if command.initial is None:
-        session.mode = _read_response
+        session.mode = read_response
         return replies.AUTH_GO_AHEAD
     return _authenticate(session, decode_plain(command.initial))
 
 
-def _read_response(session: Session) -> Answer:
+def read_response(session: Session) -> Answer:
+    """The mode after 334."""
     line = session.receiver.next_line(_RESPONSE_LIMIT)
     if line is None:
         return None
@@ -53,7 +54,7 @@ async def _authenticate(session: Session, credentials: PlainCredentials) -> Repl
     policy = session.services.policy
     answer = None
     if policy.handles("smtp_server_auth_plain"):
-        answer = await policy.ask("smtp_server_auth_plain", *credentials, session.meta)
+        answer = await session.ask("smtp_server_auth_plain", *credentials, session.meta)
     if answer is None or answer is False:
         return replies.AUTH_INVALID
     meta = session.meta

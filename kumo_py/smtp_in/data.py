@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from kumo_py.proto.content import DataResult, check_content
+from kumo_py.proto.content import DataResult, Fault, check_content
 from kumo_py.smtp_in import replies
 from kumo_py.smtp_in.reception import receive
 from kumo_py.smtp_in.replies import Reply
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from kumo_py.smtp_in.session import Answer, Session
 
 
+_FAULTS: Final = {
+    Fault.TOO_BIG: "Data too big",
+    Fault.LINE_TOO_LONG: "Line too long",
+    Fault.BAD_LINE_ENDINGS: "Invalid line endings in DATA",
+}
+"""What a trace says of them."""
 MOST_HOPS: Final = 50
 """Received headers of a message; with more it is going round in circles (RFC 5321 §6.3)."""
 
@@ -89,6 +95,8 @@ def _conclude(session: Session, result: DataResult) -> Answer:
     session.concluded = True
     session.endpoint.counters.receptions += 1
     if result.fault is not None:
+        if session.trace.watchers:
+            session.traced.diagnostic("ERROR", _FAULTS[result.fault])
         return replies.FAULTS[result.fault]
     if _hops(result.content) > MOST_HOPS:
         return replies.LOOP

@@ -58,7 +58,7 @@ def mail(session: Session, command: Command) -> Answer:
 
 
 async def _ask_mail(session: Session, transaction: Transaction) -> Reply:
-    await session.services.policy.ask("smtp_server_mail_from", transaction.sender, session.meta)
+    await session.ask("smtp_server_mail_from", transaction.sender, session.meta)
     session.transaction = transaction
     return replies.MAIL_OK
 
@@ -92,7 +92,7 @@ async def _ask_rcpt(session: Session, transaction: Transaction, recipient: str) 
         return refusal
     session.recipients_counted += 1
     if session.services.policy.handles("smtp_server_rcpt_to"):
-        await session.services.policy.ask("smtp_server_rcpt_to", recipient, session.meta)
+        await session.ask("smtp_server_rcpt_to", recipient, session.meta)
     transaction.recipients.append(recipient)
     return replies.RCPT_OK
 

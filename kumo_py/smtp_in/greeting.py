@@ -33,7 +33,7 @@ def ehlo(session: Session, command: Command) -> Answer:
 
 
 async def _ask_ehlo(session: Session, domain: str, extensions: list[str]) -> Reply:
-    answer = await session.services.policy.ask("smtp_server_ehlo", domain, session.meta, list(extensions))
+    answer = await session.ask("smtp_server_ehlo", domain, session.meta, list(extensions))
     if answer is not None:
         session.foreign_extensions = not set(extensions).issuperset(answer)
         extensions = answer
@@ -52,7 +52,7 @@ def helo(session: Session, command: Command) -> Answer:
 
 
 async def _ask_helo(session: Session, domain: str) -> Reply:
-    await session.services.policy.ask("smtp_server_ehlo", domain, session.meta)
+    await session.ask("smtp_server_ehlo", domain, session.meta)
     return _helo_reply(session, domain)
 
 

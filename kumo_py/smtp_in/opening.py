@@ -48,6 +48,7 @@ def read_proxy_header(session: Session) -> Answer:
     session.set_addresses(
         session.local if header.destination is None else format_address(header.destination),
         session.peer if header.source is None else format_address(header.source),
+        "Proxy protocol",
     )
     session.params = session.endpoint.session_params(session.local_ip, session.peer_ip, session.meta.values)
     return _greet(session)
@@ -63,7 +64,7 @@ async def _greet(session: Session) -> Reply:
     try:
         await ask_for_options(session)
         if session.services.policy.handles("smtp_server_connection_accepted"):
-            await session.services.policy.ask("smtp_server_connection_accepted", session.meta)
+            await session.ask("smtp_server_connection_accepted", session.meta)
     except Rejection as err:
         return Reply(err.code, err.text, disconnect=err.disconnect, closes=True)
     return banner(session)
@@ -72,9 +73,7 @@ async def _greet(session: Session) -> Reply:
 async def ask_for_options(session: Session) -> None:
     """Let the policy change the options. Raises Rejection or PolicyError."""
     if session.services.policy.handles("smtp_server_get_dynamic_parameters"):
-        overrides = await session.services.policy.ask(
-            "smtp_server_get_dynamic_parameters", session.local, session.meta
-        )
+        overrides = await session.ask("smtp_server_get_dynamic_parameters", session.local, session.meta)
         if overrides is not None:
             session.params = replace(session.params)
             session.params.apply(overrides, session.local_ip, session.peer_ip, session.meta.values)

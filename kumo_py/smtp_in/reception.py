@@ -90,9 +90,14 @@ def receive(session: Session, result: DataResult) -> Answer:
     msg = _base_message(session, transaction, result)
     if session.params.trace_headers.received_header:
         msg.prepend(_received(session, transaction, msg))
-    rest = policy.start("smtp_server_message_received", msg, session.meta)
+    watched = bool(session.trace.watchers)
+    if watched:
+        rest = session.traced.start("smtp_server_message_received", (msg, session.meta))
+    else:
+        rest = policy.start("smtp_server_message_received", msg, session.meta)
     if (
         rest is not None
+        or watched
         or msg.queue_name != NULL_QUEUE
         or services.reports is not None
         or services.log.wants(RecordType.Reception)
@@ -170,10 +175,10 @@ async def _make_messages(
     base = _base_message(session, transaction, result)
     made.append(base)
     if policy.handles("smtp_server_data"):
-        await policy.ask("smtp_server_data", base, session.meta)
+        await session.ask("smtp_server_data", base, session.meta)
     batches = None
     if policy.handles("smtp_server_split_transaction"):
-        batches = await policy.ask("smtp_server_split_transaction", base, session.meta)
+        batches = await session.ask("smtp_server_split_transaction", base, session.meta)
     if not base.data_loaded:
         await _load(session, base)
     if batches is None and len(base.recipients) > 1:
@@ -188,7 +193,7 @@ async def _make_messages(
         if params.deferred_queue:
             msg.set_meta("queue", DEFERRED_QUEUE)
         elif policy.handles("smtp_server_message_received"):
-            await policy.ask("smtp_server_message_received", msg, session.meta)
+            await session.ask("smtp_server_message_received", msg, session.meta)
     return made
 
 
@@ -259,6 +264,9 @@ async def _route(session: Session, msg: Message) -> _Accepted:
     it.relay = relaying.allowed
     if relaying.log_arf or relaying.log_oob:
         _look_for_report(session, it, relaying)
+    if session.trace.watchers:
+        is_report = it.is_feedback or it.is_bounce
+        session.traced.disposition(msg, it.queue_name, relaying, enqueued=it.relay, is_report=is_report)
     return it
 
 
@@ -331,6 +339,8 @@ async def _insert(session: Session, queued: Iterable[_Accepted]) -> int:
 
 async def _unwind(session: Session, it: _Accepted, err: Exception) -> None:
     """No queue took it: it has a Reception record, so it gets a Bounce too."""
+    if session.trace.watchers:
+        session.traced.diagnostic("ERROR", f"no queue took message {it.msg.id.hex()}: {err}")
     log.error("a message could not be queued", id=it.msg.id.hex(), queue=it.queue_name, error=str(err))
     response = Response(500, None, f"KumoMTA internal: insertion into {it.queue_name} failed: {err}")
     await session.services.log.record(

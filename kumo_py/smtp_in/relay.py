@@ -66,8 +66,8 @@ async def _listener_domain(session: Session, domain: str) -> ListenerDomain | No
     known = session.domains
     if domain in known:
         return known[domain]
-    answer: ListenerDomain | None = await session.services.policy.ask(
-        "get_listener_domain", domain, session.local, session.meta
+    answer: ListenerDomain | None = await session.ask(
+        "get_listener_domain", domain, session.local, session.meta, about=f" domain={domain}"
     )
     if len(known) >= _REMEMBERED_DOMAINS:
         del known[next(iter(known))]

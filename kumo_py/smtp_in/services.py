@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+
+from kumo_py.logs.trace import Trace
 
 if TYPE_CHECKING:
     import ssl
@@ -69,3 +71,4 @@ class Services:
     """Stands for `hostname` where the options don't name one."""
     reports: Reports | None = None
     """None: what comes for a domain with `log_arf` or `log_oob` is mail like any other."""
+    trace: Trace = field(default_factory=Trace)

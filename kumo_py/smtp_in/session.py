@@ -37,6 +37,7 @@ from kumo_py.proto.server import Receiver
 from kumo_py.smtp_in import replies
 from kumo_py.smtp_in.opening import open_session, read_proxy_header
 from kumo_py.smtp_in.replies import Hangup, Reply
+from kumo_py.smtp_in.tracing import SessionTrace
 from kumo_py.smtp_in.verbs import read_command
 from kumo_py.smtp_in.wire import exchange
 from kumo_py.spool.errors import SpoolError
@@ -89,6 +90,7 @@ class Session:
         "_out",
         "_scope",
         "_started",
+        "_traced",
         "_unsettled",
         "authenticated",
         "clock",
@@ -115,6 +117,7 @@ class Session:
         "services",
         "stage",
         "tls",
+        "trace",
         "transaction",
         "transport",
         "upgrade",
@@ -123,6 +126,7 @@ class Session:
     def __init__(self, endpoint: Endpoint, transport: Transport) -> None:
         self.endpoint = endpoint
         self.services = endpoint.services
+        self.trace = endpoint.services.trace
         self.clock = endpoint.clock
         self.transport = transport
         self.local = transport.local
@@ -167,6 +171,7 @@ class Session:
         self.received_start: bytes | None = None
         """The constant part of Received headers, once it is known."""
         self._cut = False
+        self._traced: SessionTrace | None = None
         self._id = ""
         self._log_context: LogContext | None = None
         self._out: list[bytes] = []
@@ -185,15 +190,35 @@ class Session:
         """Back to the mode in which command lines are read."""
         self.mode = read_command
 
-    def set_addresses(self, local: str, peer: str) -> None:
-        """Believe in other addresses, `ip:port`, than those of the connection (PROXY, XCLIENT)."""
+    @property
+    def traced(self) -> SessionTrace:
+        """What to tell those who watch, if `trace` has watchers."""
+        traced = self._traced
+        if traced is None:
+            traced = self._traced = SessionTrace(self)
+        return traced
+
+    def ask(self, event: str, *args: Any, about: str = "") -> Awaitable[Any]:  # noqa: ANN401  as Policy.ask
+        """`Policy.ask`; `about` is what a trace adds to the event's name."""
+        if self.trace.watchers:
+            return self.traced.ask(event + about, event, args)
+        return self.services.policy.ask(event, *args)
+
+    def set_addresses(self, local: str, peer: str, source: str) -> None:
+        """Believe in other addresses, `ip:port`, than those of the connection; `source` says so."""
         values = self.meta.values
         if peer != self.peer:
+            before, self.peer = self.peer, peer
             values["orig_received_from"] = self.transport.peer
-            values["received_from"] = self.peer = peer
+            values["received_from"] = peer
+            if self.trace.watchers:
+                self.traced.diagnostic("INFO", f"{source} changed received_from from {before} -> {peer}")
         if local != self.local:
+            before, self.local = self.local, local
             values["orig_received_via"] = self.transport.local
-            values["received_via"] = self.local = local
+            values["received_via"] = local
+            if self.trace.watchers:
+                self.traced.diagnostic("INFO", f"{source} changed received_via from {before} -> {local}")
         self.local_ip = ip_of(local)
         self.peer_ip = self.meta.peer_ip = ip_of(peer)
 
@@ -256,6 +281,8 @@ class Session:
     async def run(self) -> None:
         """Serve the connection to its end, and close it."""
         go_on = self._converse
+        if self.trace.watchers:
+            self.traced.tell("Connected")
         try:
             while True:
                 with self._scope:
@@ -265,9 +292,12 @@ class Session:
                 go_on = self._after_cut
                 self._cut = False
                 self._scope = trio.CancelScope()
-        except OSError:
-            pass  # the client is gone
+        except OSError as err:  # the client is gone
+            if self.trace.watchers:
+                self.traced.diagnostic("ERROR", f"connection broken: {err}")
         except Hangup as err:
+            if self.trace.watchers:
+                self.traced.diagnostic("ERROR", f"connection closed: {err}")
             log.warning("connection closed", listener=self.local, peer=self.peer, error=str(err))
         except Exception:
             log.exception("SMTP session failed", listener=self.local, peer=self.peer)
@@ -275,6 +305,8 @@ class Session:
             if self._unsettled is not None and not isinstance(self._unsettled, Reply):
                 self._unsettled.close()
             self.transport.close()
+            if self.trace.watchers:
+                self.traced.tell("Closed")
 
     async def _converse(self) -> None:
         """Exchange input for replies until a reply closes the session, or the client has."""
@@ -302,6 +334,9 @@ class Session:
             self.phase = Phase.BUSY
             self.deadline = math.inf
             if self._gone:
+                if self.trace.watchers:
+                    self.traced.abandoned()
+                    self.traced.diagnostic("ERROR", "Peer Disconnected")
                 return None
 
     def _step(self, data: bytes) -> bytes | None:
@@ -321,6 +356,8 @@ class Session:
         self._wait_for_next()
         answer = b"".join(out)
         out.clear()
+        if self.trace.watchers:
+            self.traced.write(answer)
         return answer
 
     def _wait_for_next(self) -> None:
@@ -342,10 +379,11 @@ class Session:
             self._unsettled = None
             return answer
         receiver, out = self.receiver, self._out
+        watched = self.trace.watchers
         rewriting = self.services.policy.handles("smtp_server_rewrite_response")
         while True:
             try:
-                answer = self.mode(self)
+                answer = self.traced.answer() if watched else self.mode(self)
             except Exception as err:
                 answer = self._reply_to_error(err)
             if not isinstance(answer, Reply) or answer.code >= 400 or answer.closes or rewriting:
@@ -392,7 +430,7 @@ class Session:
     async def _rewritten(self, reply: Reply) -> Reply:
         command = self._command()
         try:
-            answer = await self.services.policy.ask(
+            answer = await self.ask(
                 "smtp_server_rewrite_response", reply.code, reply.text, command, self.meta
             )
         except (Rejection, PolicyError) as err:
@@ -440,12 +478,16 @@ class Session:
             case OSError() if self.phase is Phase.WRITING:
                 raise err  # the client is gone
             case SpoolError():
+                if self.trace.watchers:
+                    self.traced.diagnostic("ERROR", f"message not accepted: {err}")
                 log.error("message not accepted", listener=self.local, peer=self.peer, error=str(err))
                 if err.errno in (errno.ENOSPC, errno.EDQUOT):
                     return Reply(452, "4.3.1 insufficient system storage")
                 return Reply(421, f"4.3.2 {hostname} the spool is not accepting writes. Try later")
         if self.endpoint.stopping:
             return replies.shutting_down(hostname)
+        if self.trace.watchers:
+            self.traced.diagnostic("ERROR", f"Error in SmtpServerSession: {err}")
         log.error(
             "SMTP session ends because of an error",
             listener=self.local,
@@ -460,6 +502,8 @@ class Session:
         self.deadline = self.clock.now + (self.params.client_timeout if patience is None else patience)
         data = b"".join(self._out)
         self._out.clear()
+        if self.trace.watchers:
+            self.traced.write(data)
         await self.transport.send_all(data)
         self.phase = Phase.BUSY
         self.deadline = math.inf
@@ -477,6 +521,8 @@ class Session:
 
     async def _after_cut(self) -> None:
         """Go on, in a new scope, after the endpoint has cut the session off."""
+        if self.trace.watchers and self.phase is Phase.READING:
+            self.traced.abandoned()
         if self.mode is read_proxy_header:
             return  # nobody there speaks SMTP yet
         if self.phase is Phase.READING:

@@ -30,6 +30,8 @@ def read_command(session: Session) -> Answer:
         return None
     if isinstance(line, Fault):
         session.line = None
+        if session.trace.watchers:
+            session.traced.diagnostic("ERROR", "Line too long")
         return replies.LINE_TOO_LONG
     session.line = line
     command = parse_command(line)

@@ -30,6 +30,7 @@ async def _believe(session: Session, ends: XclientEndpoints) -> Reply:
     session.set_addresses(
         _changed(session.local, session.local_ip, ends.destaddr, ends.destport),
         _changed(session.peer, session.peer_ip, ends.addr, ends.port),
+        "XCLIENT",
     )
     session.params = session.endpoint.session_params(session.local_ip, session.peer_ip, session.meta.values)
     try:
