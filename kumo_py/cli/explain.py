@@ -17,17 +17,17 @@ from kumo_py.cli.serve import DEFAULT_POLICY
 from kumo_py.core.options import to_builtins
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.daemon import Node
-from kumo_py.dns import DnsError, mx_list_site_name
+from kumo_py.dns import DnsError
 from kumo_py.message.queue_name import QueueName
 from kumo_py.policy.modules.shaping import LastAsked
 from kumo_py.policy.type_names import lua_literal
-from kumo_py.queue.config import EgressPath, NamedHost, QueueConfig
+from kumo_py.queue.config import EgressPath
 from kumo_py.queue.egress import EgressDirectory
+from kumo_py.queue.resolution import queue_config_of, site_of
 
 if TYPE_CHECKING:
-    from kumo_py.dns import Resolver
     from kumo_py.policy import LuaPolicy
-    from kumo_py.queue.config import DeliveryProtocol, EgressPool, EgressSource, Options
+    from kumo_py.queue.config import EgressPool, EgressSource, Options
     from kumo_py.shaping import Origin, Settings
 
 POLICY = "the policy's handler"
@@ -116,12 +116,11 @@ async def explain_path(node: Node, name: QueueName, source: str | None, site: st
     """Ask the node's policy. Raises PolicyError, Rejection or DnsError."""
     await node.load_to_ask()
     policy = node.policy
-    asked = await policy.ask("get_queue_config", *name)
-    config: QueueConfig = QueueConfig() if asked is None else asked
+    config = await queue_config_of(policy, str(name))
     egress = EgressDirectory(policy, trio.current_time)
     pool = await egress.pool(config.egress_pool)
     if site is None:
-        site = await _site_name(name, config.protocol, node.resolver)
+        site, _ = await site_of(name.route, config.protocol, node.resolver)
     paths = []
     for chosen in [source] if source is not None else [entry.name for entry in pool.entries]:
         options = await _path_options(policy, name.route, chosen, site)
@@ -135,18 +134,7 @@ async def explain_path(node: Node, name: QueueName, source: str | None, site: st
                 options=options,
             )
         )
-    return Explanation(str(name), _choices(config, QueueConfig(), {}), pool.name, paths)
-
-
-async def _site_name(name: QueueName, protocol: DeliveryProtocol, resolver: Resolver) -> str:
-    """As the queues do it; see queue/placement.py."""
-    if protocol.name != "smtp_client":
-        return name.route
-    if protocol.smtp is not None and protocol.smtp.mx_list:
-        return mx_list_site_name(
-            [host.addr if isinstance(host, NamedHost) else host for host in protocol.smtp.mx_list]
-        )
-    return (await resolver.lookup_mx(name.route)).site_name
+    return Explanation(str(name), _choices(config, type(config)(), {}), pool.name, paths)
 
 
 async def _path_options(policy: LuaPolicy, route: str, source: str, site: str) -> list[Choice]:

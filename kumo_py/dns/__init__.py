@@ -6,7 +6,7 @@ from kumo_py.dns.configure import AggregateBackend, ConfiguredResolver, parse_re
 from kumo_py.dns.errors import DnsError, NoSuchDomain
 from kumo_py.dns.exchanger import HostAddress, MailExchanger
 from kumo_py.dns.mta_sts_fetch import PolicyFetcher
-from kumo_py.dns.names import split_port
+from kumo_py.dns.names import dotted, split_port
 from kumo_py.dns.plan import connection_plan
 from kumo_py.dns.resolver import Resolver
 from kumo_py.dns.resolvers import Resolvers
@@ -37,6 +37,7 @@ __all__ = [
     "ZoneBackend",
     "ZoneText",
     "connection_plan",
+    "dotted",
     "load_resolv_conf",
     "mx_list_site_name",
     "parse_resolver",

@@ -93,3 +93,10 @@ def reverse_name(address: str) -> str:
     Raises ValueError if it is none.
     """
     return ip_address(address).reverse_pointer
+
+
+def dotted(host: str) -> str:
+    """A name with its final dot, in front of the port if there is one: as KumoMTA shows names."""
+    name, port = split_port(host)
+    name = name if name.endswith(".") else f"{name}."
+    return name if port is None else f"{name}:{port}"

@@ -99,6 +99,7 @@ class _Session:
                 if not goes_on:
                     return
         finally:
+            self._running.phase = "Closing"
             self._put_back()
             if self._connection is not None:
                 await self._close(self._connection)
@@ -119,6 +120,9 @@ class _Session:
                     return False
                 started = trio.current_time()
                 continue
+            self._running.phase = {
+                "AccumulatingBatch": {"have": len(batch), "want": protocol.min_batch_size}
+            }
             with trio.move_on_at(started + min(protocol.max_batch_latency, ready.path.idle_timeout)):
                 if await ready.wait():
                     continue
@@ -144,6 +148,7 @@ class _Session:
         if self._connection is not None:
             return True
         ready = self._ready
+        self._running.phase = "AttemptingConnection"
         # One of the queues that lead here: its messages may be of others.
         name = QueueName.parse(self._batch[0].queue_name)
         try:
@@ -181,6 +186,7 @@ class _Session:
         connection, batch = self._connection, self._batch
         assert connection is not None
         started = trio.current_time()
+        self._running.phase = "DeliveringMessage"
         self._tried += len(batch)
         try:
             if self._protocol.batch_size == 1:

@@ -59,6 +59,7 @@ class DeferredInjection:
 
     async def run(self, ready: ReadyQueue) -> None:
         """Serve messages until there is none for `idle_timeout`, within the limits of the path."""
+        ready.running.phase = "DeliveringMessage"
         hand: list[Message] = []
         served = 0
         latency = self._queues.times.delivery["defersmtpinject"]

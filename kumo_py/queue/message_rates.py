@@ -68,8 +68,11 @@ async def _wait_for(queues: Queues, ready: ReadyQueue, rates: Rates) -> float | 
                 return left
             if ready.path is not path:
                 return None
-            ready.running.steps += 1
+            running = ready.running
+            running.steps += 1
+            running.phase, phase = "MessageRateThrottled", running.phase
             await trio.sleep(min(left, 1.0))
+            running.phase = phase
         wait, (key, spec) = await queues.rates.admit_all(rates, due=due)
         if wait <= 0.0 or wait >= ready.path.idle_timeout:
             return wait

@@ -11,16 +11,16 @@ import structlog
 import trio
 
 from kumo_py.core.policy import PolicyError, Rejection
-from kumo_py.dns import DnsError, mx_list_site_name
-from kumo_py.queue.config import NO_MEANING, EgressPath, NamedHost, without_meaning
+from kumo_py.dns import DnsError
+from kumo_py.queue.config import NO_MEANING, EgressPath, without_meaning
 from kumo_py.queue.context import InsertReason
 from kumo_py.queue.egress import EgressDirectory
 from kumo_py.queue.memory import MemoryState
 from kumo_py.queue.ready import ReadyQueue
+from kumo_py.queue.resolution import site_of
 from kumo_py.queue.scheduled import refresh_time
 
 if TYPE_CHECKING:
-    from kumo_py.dns import MailExchanger
     from kumo_py.message.message import Message
     from kumo_py.queue.config import Options
     from kumo_py.queue.egress import Entries
@@ -119,16 +119,7 @@ class Placement:
         if known is not None and known[0] > now and self.ready.get(known[1].name) is known[1]:
             return known[1]
         route, protocol = queue.components.route, queue.config.protocol
-        mx: MailExchanger | None = None
-        if protocol.name != "smtp_client":
-            site_name = route
-        elif protocol.smtp is not None and protocol.smtp.mx_list:
-            site_name = mx_list_site_name(
-                [host.addr if isinstance(host, NamedHost) else host for host in protocol.smtp.mx_list]
-            )
-        else:
-            mx = await self._queues.resolver.lookup_mx(route)
-            site_name = mx.site_name
+        site_name, mx = await site_of(route, protocol, self._queues.resolver)
         name = f"{source}->{site_name}@{protocol.name}"
         ready = self.ready.get(name)
         if ready is None:

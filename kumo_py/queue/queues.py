@@ -4,7 +4,8 @@
        ↑        ↓                        ↓
        └── timer wheel ←──────────── requeue
 
-A message is owned by exactly one of: the wheel (delayed), a ready queue, a task that is busy with it (`in_hand`).
+A message is owned by exactly one of: the wheel (delayed), `held` (by an operator), a ready queue, a task that is busy
+with it (`in_hand`).
 Delayed messages are saved and leave memory as far as their queue's `shrink_policy` allows. Errors of the policy never
 lose a message: it waits and is tried again. Nor do tasks that end halfway: what they had in hand is tried again, or
 saved if the node ends.
@@ -28,10 +29,12 @@ from kumo_py.logs import LogContext, RecordType
 from kumo_py.proto.reply import EnhancedCode, Response
 from kumo_py.queue import retry
 from kumo_py.queue.admin import AdminRules
+from kumo_py.queue.census import waiting
 from kumo_py.queue.config import UNSPECIFIED_POOL, QueueConfig
 from kumo_py.queue.context import Context, InsertReason, add, describe
 from kumo_py.queue.directory import QueueDirectory
 from kumo_py.queue.egress import SourceSelector
+from kumo_py.queue.hold import Holding
 from kumo_py.queue.maildir import MaildirDelivery
 from kumo_py.queue.memory import MemoryState, ReadyMemory, shrink, waiting_reduction
 from kumo_py.queue.past import Past
@@ -112,11 +115,13 @@ class Queues:
         self.wheel: TimerWheel[Message] = TimerWheel(TICK, wall())
         self.in_hand: dict[Message, trio.lowlevel.Task | None] = {}
         """Messages that some task is busy with, and which one; None if it is to be another one soon."""
+        self.holding = Holding(self)
+        self.held, self.orders = self.holding.held, self.holding.orders
         self.stopping = False
         self.suspend_when_spool_unhealthy = True
         self.memory = ReadyMemory(self, body_budget)
         self.memory_state: Callable[[], MemoryState] = lambda: MemoryState.OK
-        self.hold, self.release = self.memory.hold, self.memory.release
+        self.body_came, self.body_left = self.memory.body_came, self.memory.body_left
         self.promotion = Promotion(self)
         self.maildir = MaildirDelivery(self)
         self.admin = AdminRules(trio.current_time, wall) if admin is None else admin  # false without rules
@@ -166,11 +171,12 @@ class Queues:
 
     async def _save_unsaved(self) -> None:
         """What is only in memory goes to the spool before the node ends; together, to share a sync."""
-        unsaved = [msg for queue in self.ready.values() for msg in queue.take_all()]
-        unsaved += [msg for msg in (*self.wheel, *self.promotion.waiting) if msg.queue is not None]
-        unsaved += [msg for msg in self.in_hand if not msg.spooled]
-        unsaved = [msg for msg in dict.fromkeys(unsaved) if not (msg.data_saved and msg.meta_saved)]
         with trio.move_on_after(SAVE_TIME, shield=True):
+            await self.holding.settle()
+            unsaved = [msg for queue in self.ready.values() for msg in queue.take_all()]
+            unsaved += [msg for msg in waiting(self) if msg.queue is not None]
+            unsaved += [msg for msg in self.in_hand if not msg.spooled]
+            unsaved = [msg for msg in dict.fromkeys(unsaved) if not (msg.data_saved and msg.meta_saved)]
             for start in range(0, len(unsaved), _SLICE):
                 async with trio.open_nursery() as nursery:
                     for msg in unsaved[start : start + _SLICE]:
@@ -205,6 +211,7 @@ class Queues:
 
     def _reap(self, now: float) -> None:
         self.admin.forget_expired()
+        self.holding.forget_settled()
         reaped = [queue for queue in self.ready.values() if queue.reapable(now)]
         for queue in reaped:
             del self.ready[queue.name]
@@ -253,6 +260,8 @@ class Queues:
         queue.last_change = trio.current_time()
         self.in_hand[msg] = trio.lowlevel.current_task()
         try:
+            if self.orders and self.holding.takes(msg):
+                return
             if self.admin.bounces and await self.sweep.bounces(msg, queue):
                 return
             if msg.due > self.wall():
@@ -288,10 +297,14 @@ class Queues:
 
         It is sent by no defaults, which know nothing of the policy's routes, and does not expire by them.
         """
+        await self._hold_back(msg, self.unconfigured(name))
+
+    def unconfigured(self, name: str) -> ScheduledQueue:
+        """Something for messages to wait in while their queue cannot be set up."""
         queue = self._unconfigured.get(name)
         if queue is None:
             queue = self._unconfigured[name] = _placeholder(name)
-        await self._hold_back(msg, queue)
+        return queue
 
     async def _hold_back(self, msg: Message, queue: ScheduledQueue) -> None:
         """Keep a message that cannot go on just now, for up to a minute."""
@@ -393,6 +406,8 @@ class Queues:
     def into_wheel(self, msg: Message, queue: ScheduledQueue, due: float) -> None:
         """Let a message wait in its queue until it is due (Unix time)."""
         msg.due = due
+        if self.orders and self.holding.takes(msg):
+            return
         msg.queue = queue
         queue.delayed += 1
         queue.last_change = trio.current_time()
@@ -401,9 +416,11 @@ class Queues:
         self.promotion.wake_for(due)
 
     def out_of_wheel(self, msg: Message, queue: ScheduledQueue) -> None:
-        """Take over a message that waits in this queue; its slot in the wheel is void."""
+        """Take over a message that waits in this queue, or is held there; its slot in the wheel is void."""
         msg.queue = None
         queue.delayed -= 1
+        if self.held and self.held.pop(msg, None) is not None:
+            queue.held -= 1
         self.in_hand[msg] = trio.lowlevel.current_task()
 
     async def save(self, msg: Message) -> bool:
@@ -497,9 +514,10 @@ class Queues:
             due_age = max(age, msg.due - created(msg.id))
             reason = retry.past_max_age(config, due_age) if due_age >= config.max_age else None
             site = "localhost"
-        if reason is not None:
-            await self.expire(msg, queue, reason, site=site)
-        return reason is None
+        if reason is None or msg in self.orders:  # what an operator is to hold does not expire
+            return True
+        await self.expire(msg, queue, reason, site=site)
+        return False
 
     def delay_by(self, msg: Message, wait: float) -> None:
         """Make it due in so many seconds, or when its schedule allows it after that."""

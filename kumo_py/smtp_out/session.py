@@ -81,6 +81,7 @@ class Session:
         self._work = Work(ready)
         self._establishment = Establishment(delivery.queues, ready, delivery.tls, ehlo_domain)
         self._running = ready.running
+        self._running.describe = self._describe
         self._seen = 0.0
         """The connection's deadline at the last look."""
         self._connection: Connection | None = None
@@ -141,6 +142,7 @@ class Session:
         """Connect and deliver. Raises ConnectionFailed if no session came about."""
         ready, queues = self._ready, self._queues
         where = f"{host.name}/{shown(host)}"
+        self._running.phase = "AttemptingConnection"
         established = False
         end: End | None = None
         made = await connect(queues, host, ready.source, ready.path)
@@ -151,6 +153,7 @@ class Session:
                 destination = await destination_of(self._work.in_hand, ready, queues.resolver)
                 await self._establishment.run(connection, host, destination)
                 established = True
+                self._running.phase = "DeliveringMessage"
                 ready.consecutive_failures = 0
                 self._context = self._log_context(host, connection)
                 end = await Conversation(
@@ -165,6 +168,7 @@ class Session:
                     may_try_next=not is_last and self._tries_next_host,
                 ).run()
                 if end is End.DONE or end is End.ANEW:
+                    self._running.phase = "Closing"
                     await connection.quit()
             if end is not None:
                 return end
@@ -185,6 +189,15 @@ class Session:
             self._connection = None
             connection.close()
         return await self._fail_in_hand(response, try_next=not is_last and self._tries_next_host)
+
+    def _describe(self) -> str | None:
+        connection, msg = self._connection, self._work.in_hand
+        if connection is None or not connection.waiting_for[0]:
+            return None
+        waiting = f"waiting for {connection.waiting_for[0]}"
+        if msg is None or self._running.phase != "DeliveringMessage":
+            return waiting
+        return f"send msg with {len(msg.recipients)} recip(s), {waiting}"
 
     @property
     def _tries_next_host(self) -> bool:

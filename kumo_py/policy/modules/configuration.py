@@ -8,13 +8,13 @@ import trio
 
 from kumo_py.core.compact_toml import compact_toml
 from kumo_py.core.options import to_builtins
-from kumo_py.message.queue_name import QueueName
 from kumo_py.policy.modules.kumo import kumo
 from kumo_py.policy.registry import Param
 from kumo_py.policy.types import TEXT, VALUE, OptionTable
 from kumo_py.queue.config import EgressPath, QueueConfig
 from kumo_py.queue.constraints import Constraints, describe, path_constraints, queue_constraints, tightest
 from kumo_py.queue.egress import EgressDirectory
+from kumo_py.queue.resolution import queue_config_of
 from kumo_py.queue.scheduled import NULL_QUEUE
 
 if TYPE_CHECKING:
@@ -60,13 +60,8 @@ async def invoke_get_egress_path_config(
 )
 async def invoke_get_queue_config(ctx: LuaContext, queue_name: str) -> dict[str, object]:
     """What get_queue_config says of a queue, as parameters of kumo.make_queue_config, with all defaults filled in."""
-    config = None
-    if queue_name != NULL_QUEUE:
-        name = QueueName.parse(queue_name)
-        config = await ctx.env.policy.ask(
-            "get_queue_config", name.domain, name.tenant, name.campaign, name.routing_domain
-        )
-    return to_builtins(QueueConfig() if config is None else config)
+    is_null = queue_name == NULL_QUEUE
+    return to_builtins(QueueConfig() if is_null else await queue_config_of(ctx.env.policy, queue_name))
 
 
 @kumo.function(

@@ -14,6 +14,7 @@ from kumo_py.dns import (
     DnsError,
     IpLookupStrategy,
     NoSuchDomain,
+    dotted,
     load_resolv_conf,
     parse_resolver,
     parse_unbound,
@@ -96,7 +97,7 @@ async def lookup_mx(ctx: LuaContext, domain: str, resolver: str | None) -> dict[
         mx = await resolver_for(ctx, resolver).lookup_mx(domain)
     except DnsError as err:
         raise ValueError(str(err)) from None
-    shown_as = (lambda host: host) if mx.is_domain_literal else _dotted
+    shown_as = (lambda host: host) if mx.is_domain_literal else dotted
     return {
         "domain_name": shown_as(mx.domain),
         "hosts": [shown_as(host) for host in mx.hosts],
@@ -107,13 +108,6 @@ async def lookup_mx(ctx: LuaContext, domain: str, resolver: str | None) -> dict[
         "is_mx": mx.is_mx,
         "mta_sts": mx.mta_sts,
     }
-
-
-def _dotted(host: str) -> str:
-    """A name with its final dot, in front of the port if there is one."""
-    name, port = split_port(host)
-    name = name if name.endswith(".") else f"{name}."
-    return name if port is None else f"{name}:{port}"
 
 
 @dns.function(
@@ -151,7 +145,7 @@ async def lookup_ptr(ctx: LuaContext, ip: str, resolver: str | None) -> list[str
     """The names that the PTR records of an address give; often none."""
     found = resolver_for(ctx, resolver)
     try:
-        return [_dotted(name) for name in await found.lookup_ptr(_address(ip))]
+        return [dotted(name) for name in await found.lookup_ptr(_address(ip))]
     except DnsError as err:
         raise ValueError(str(err)) from None
 
