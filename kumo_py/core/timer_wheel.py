@@ -122,7 +122,7 @@ class TimerWheel(Generic[T]):
     def drain(self) -> list[T]:
         """Take everything out at once, due or not, in no order."""
         items = list(self)
-        self._overdue.clear()
+        self._overdue = []
         self._ticks.clear()
         self._tick_heap.clear()
         self._windows.clear()
@@ -140,6 +140,14 @@ class TimerWheel(Generic[T]):
             yield from items
         for later, _ in self._windows.values():
             yield from later
+
+    def snapshot(self) -> list[tuple[list[T], int]]:
+        """All items as of now, at no cost for each: lists, and how many at the front of each count.
+
+        What comes later is put behind those, and nothing is taken out of a list: the wheel drops it as a whole.
+        """
+        lists = [self._overdue, *self._ticks.values(), *(later for later, _ in self._windows.values())]
+        return [(items, len(items)) for items in lists]
 
     def slices(self, size: int) -> Iterator[list[T]]:
         """All items, in no order, about `size` at a time.

@@ -18,6 +18,7 @@ from kumo_py.message.message import Message
 from kumo_py.proto.reply import EnhancedCode, Response
 from kumo_py.queue import retry
 from kumo_py.queue.context import InsertReason
+from kumo_py.queue.hold import held_by
 from kumo_py.spool import SpoolError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ async def _restore(queues: Queues, message_id: bytes) -> bool:
         await queues.log.record(RecordType.Bounce, msg, response, LogContext(site="localhost"))
         queues.forget(msg)
         return False
+    held = held_by(msg.meta)
     try:
         if queues.policy.handles("spool_message_enumerated"):
             await queues.policy.ask("spool_message_enumerated", msg)
@@ -70,10 +72,15 @@ async def _restore(queues: Queues, message_id: bytes) -> bool:
         queue = await queues.resolve(name)
     except (PolicyError, Rejection) as err:
         log.error("spooled message waits for a working policy", id=message_id.hex(), error=str(err))
-        await queues.hold_back(msg, name)
-        return False
+        if held is None:
+            await queues.hold_back(msg, name)
+            return False
+        queue = queues.unconfigured(name)
     age = max(0.0, queues.wall() - created(msg.id))
     msg.attempts = retry.infer_attempts(queue.config, age)
+    if held is not None:
+        await queues.holding.hold_again(msg, held, queue)
+        return True
     wait = retry.delay_at_start_up(queue.config, msg.attempts, age)
     queues.delay_by(msg, wait)
     if msg.schedule is not None and msg.schedule.expires is not None:

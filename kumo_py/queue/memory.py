@@ -62,7 +62,7 @@ class ReadyMemory:
         """Bytes of bodies in ready queues."""
         self._shrinking = False
 
-    def hold(self, msg: Message) -> None:
+    def body_came(self, msg: Message) -> None:
         """Account for a body in a ready queue; past the budget it leaves memory until it is sent."""
         if msg.data_loaded:
             if self.held + msg.size > self._budget and msg.data_saved:
@@ -70,7 +70,8 @@ class ReadyMemory:
             else:
                 self.held += msg.size
 
-    def release(self, msg: Message) -> None:
+    def body_left(self, msg: Message) -> None:
+        """A message leaves a ready queue."""
         if msg.data_loaded:
             self.held -= msg.size
 

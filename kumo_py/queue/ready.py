@@ -177,9 +177,12 @@ class ReadyQueue:
         if self.full:
             self.overflows += 1
             return False
+        owner = self._owner
+        if owner.orders and owner.holding.takes(msg):
+            return True
         self.messages.append(msg)
-        self._owner.in_hand.pop(msg, None)
-        self._owner.hold(msg)
+        owner.in_hand.pop(msg, None)
+        owner.body_came(msg)
         if self._idle:
             if self._is_behind():
                 self._wake(self._idle.pop(), True)
@@ -205,7 +208,7 @@ class ReadyQueue:
         if not self.messages:
             return None
         msg = self.messages.popleft()
-        self._owner.release(msg)
+        self._owner.body_left(msg)
         self._owner.in_hand[msg] = task = trio.lowlevel.current_task()
         if (running := self._running.get(task)) is not None:
             running.steps += 1
@@ -220,13 +223,15 @@ class ReadyQueue:
         running = self._running.get(trio.lowlevel.current_task())
         if msg not in owner.in_hand or (running is not None and running.aborted):
             return
+        if owner.orders and owner.holding.takes(msg):
+            return
         if not sifted and owner.admin and owner.running:
             owner.in_hand[msg] = None
             owner.spawn(owner.sweep.returned, (self, msg))
             return
         del owner.in_hand[msg]
         self.messages.appendleft(msg)
-        self._owner.hold(msg)
+        self._owner.body_came(msg)
 
     def withdraw(self, messages: Container[Message]) -> list[Message]:
         """Take out those of the messages that are still here; the caller owns them now."""
@@ -254,7 +259,7 @@ class ReadyQueue:
     def _hand_over(self, taken: list[Message]) -> None:
         task = trio.lowlevel.current_task()
         for msg in taken:
-            self._owner.release(msg)
+            self._owner.body_left(msg)
             self._owner.in_hand[msg] = task
 
     # -- dispatchers -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 Their metadata is changed, by the request's data or by the policy's `rebind_message` event, and their queue's name is
 computed from it again. A message that changes its queue is due at once, has an AdminRebind record, and no attempt is
 counted; one that stays keeps its time, unless the request says `always_flush`. Whatever fails, the message stays.
+One that an operator holds changes its queue and stays held.
 Messages in ready queues and dispatchers go on as they are.
 """
 
@@ -16,6 +17,7 @@ import trio
 from kumo_py.core.policy import PolicyError, Rejection, no_handler
 from kumo_py.logs import LogContext, RecordType
 from kumo_py.proto.reply import Response
+from kumo_py.queue.census import waiting
 from kumo_py.queue.context import InsertReason
 from kumo_py.queue.memory import shrink, waiting_reduction
 from kumo_py.queue.scheduled import ScheduledQueue
@@ -24,6 +26,7 @@ from kumo_py.spool import SpoolError
 if TYPE_CHECKING:
     from kumo_py.message.message import Message
     from kumo_py.queue.admin import RebindRequest
+    from kumo_py.queue.hold import Held
     from kumo_py.queue.queues import Queues
 
 log = structlog.get_logger("kumo_py.queue.rebind")
@@ -42,7 +45,7 @@ async def rebind(queues: Queues, request: RebindRequest) -> int:
     criteria = request.criteria
     matches: dict[ScheduledQueue, bool] = {}
     moved = 0
-    for count, msg in enumerate(list(queues.wheel), 1):
+    for count, msg in enumerate(waiting(queues), 1):
         if queues.stopping:
             break
         queue = msg.queue
@@ -50,14 +53,17 @@ async def rebind(queues: Queues, request: RebindRequest) -> int:
             if queue not in matches:
                 matches[queue] = criteria.match(queue.name, queue.components)
             if matches[queue]:
+                held = queues.held.get(msg)
                 queues.out_of_wheel(msg, queue)
-                moved += await _rebind(queues, msg, queue, request)
+                moved += await _rebind(queues, msg, queue, request, held)
         if count % _SLICE == 0:
             await trio.lowlevel.checkpoint()
     return moved
 
 
-async def _rebind(queues: Queues, msg: Message, queue: ScheduledQueue, request: RebindRequest) -> bool:
+async def _rebind(
+    queues: Queues, msg: Message, queue: ScheduledQueue, request: RebindRequest, held: Held | None
+) -> bool:
     """Whether the message has changed its queue."""
     try:
         await _change(queues, msg, request)
@@ -75,7 +81,7 @@ async def _rebind(queues: Queues, msg: Message, queue: ScheduledQueue, request: 
         except (PolicyError, Rejection) as err:
             log.error("a message stays: its new queue cannot be set up", id=msg.id.hex(), error=str(err))
     saved = await queues.save(msg)
-    if target is queue and not request.always_flush:
+    if target is queue and held is None and not request.always_flush:
         if saved:
             shrink(msg, waiting_reduction(queue.config, msg.due - queues.wall()))
         queues.into_wheel(msg, queue, msg.due)
@@ -83,7 +89,11 @@ async def _rebind(queues: Queues, msg: Message, queue: ScheduledQueue, request: 
     if target is not queue and not request.suppress_logging:
         response = Response(250, None, f"Rebound from {queue.name} to {name}: {request.reason}")
         await queues.log.record(RecordType.AdminRebind, msg, response, LogContext())
-    if await queues.reschedule(msg, target, count_attempt=False, delay=0.0):
+    if held is not None:
+        if saved:
+            shrink(msg, waiting_reduction(target.config, msg.due - queues.wall()))
+        queues.holding.keep(msg, target, held)
+    elif await queues.reschedule(msg, target, count_attempt=False, delay=0.0):
         await queues.insert_or_wait(msg, target, (InsertReason.ADMIN_REBIND,))
     return target is not queue
 

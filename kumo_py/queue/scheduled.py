@@ -40,6 +40,7 @@ class ScheduledQueue:
         "delayed",
         "event_delays",
         "full_delays",
+        "held",
         "last_change",
         "last_error",
         "name",
@@ -56,7 +57,9 @@ class ScheduledQueue:
         self.ready_by_source: dict[str, tuple[float, ReadyQueue]] = {}
         """Ready queues found for a source, each until a time (trio) when its site is looked up again."""
         self.delayed = 0
-        """Messages of this queue in the timer wheel."""
+        """Messages of this queue that wait: in the timer wheel, or held by an operator."""
+        self.held = 0
+        """Those that an operator holds."""
         self.rate_delays = self.event_delays = self.full_delays = 0
         """Messages sent back to wait: by max_message_rate, by throttle_insert_ready_queue, by full ready queues."""
         self.last_error: LastError | None = None

@@ -18,7 +18,9 @@ from kumo_py.logs import LogContext, RecordType
 from kumo_py.message.queue_name import QueueName
 from kumo_py.proto.reply import EnhancedCode, Response
 from kumo_py.queue.admin import BounceRule
+from kumo_py.queue.census import waiting
 from kumo_py.queue.context import InsertReason
+from kumo_py.queue.hold import held_by
 from kumo_py.queue.scheduled import ScheduledQueue
 from kumo_py.spool import SpoolError
 
@@ -187,6 +189,9 @@ class Sweep:
             except (KeyError, SpoolError, ValueError) as err:
                 await queues.unreadable(msg, err, LogContext())
                 return
+            if (held := held_by(msg.meta)) is not None:
+                await queues.holding.hold_again(msg, held)
+                return
         try:
             queue = await queues.resolve(name)
         except (PolicyError, Rejection):
@@ -199,7 +204,7 @@ class Sweep:
         """Bounce what waits for its time, without waiting for it: KumoMTA does so over HTTP, not from Lua."""
         queues = self._queues
         matches: dict[str, bool] = {}
-        for count, msg in enumerate(list(queues.wheel), 1):
+        for count, msg in enumerate(waiting(queues), 1):
             if queues.stopping:
                 return
             queue = msg.queue
