@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from kumo_py.core.histogram import Histogram, Latency
 from kumo_py.core.policy import PolicyError, Rejection, SilentPolicy
+from kumo_py.core.spool_id import created
 from kumo_py.core.templates import Templates
 from kumo_py.logs.accounting import Accounting
 from kumo_py.logs.audit_log import AuditLog
@@ -47,6 +49,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("kumo_py.logs.delivery_log")
 
+DELIVERY_TIMES = (
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    *(60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 4 * 3600.0, 12 * 3600.0, 24 * 3600.0, 72 * 3600.0),
+)
+"""Upper bounds, in seconds: from what is sent on at once to what waits for days."""
+_DELIVERY = RecordType.Delivery
 _DISK_CHECK_INTERVAL = 5.0
 """Seconds for which an answer about free space holds."""
 
@@ -84,6 +92,9 @@ class DeliveryLog:
         self._disk_low: str | None = None
         self.outcomes = dict.fromkeys(RecordType, 0)
         """For how many recipients there was something to record, by kind, whether a logger wanted it or not."""
+        self.delivery_time = Histogram(DELIVERY_TIMES)
+        """Seconds from reception to delivery, of messages."""
+        self.classify_time = Latency(trio.current_time)
         self.on_failure: Callable[[Message, str | None, LastError], None] = lambda msg, queue, error: None
         """Called with what goes wrong, and with the scheduled queue's name if it is at hand."""
         self.needs_headers = False
@@ -195,6 +206,8 @@ class DeliveryLog:
         counts = context.counts
         if counts is not None:
             counts.note(kind, len(recipients))
+        if kind is _DELIVERY and not (self._hooks and msg.meta.get("reception_protocol") == LOG_RECORD):
+            self.delivery_time.observe(now - created(msg.id))
         if kind in FAILURES:
             error = last_error(now, response)
             if counts is not None:
@@ -202,13 +215,17 @@ class DeliveryLog:
             self.on_failure(msg, queue, error)
         label = UNCATEGORIZED
         if self._classifier is not None and kind in CLASSIFIED:
+            started = self.classify_time.start()
             label = self._classifier.label(response)
+            if started is not None:
+                self.classify_time.stop(started)
         for logger in self._loggers:
             route = logger.routes.get(kind)
             if route is None:
                 continue
             if logger.filter_event is not None and not await self._passes(logger.filter_event, msg):
                 continue
+            started = logger.latency.start()
             meta = to_json(logger.meta.pick(msg.meta)) if logger.meta else EMPTY_OBJECT
             headers = EMPTY_OBJECT
             if logger.headers and msg.data_loaded:
@@ -220,6 +237,8 @@ class DeliveryLog:
                 continue
             writer, segment_header, template = route
             writer.append(line if template is None else rendered(template, line), segment_header)
+            if started is not None:
+                logger.latency.stop(started)
         if self._has_others and msg.meta.get("reception_protocol") != LOG_RECORD:
             if self._accounting is not None:
                 self._accounting.note(kind, len(recipients))
@@ -243,14 +262,20 @@ class DeliveryLog:
                         feedback_report,
                         label,
                     )
+                    started = hook.latency.start()
                     await hook.put(kind, line, msg.sender, recipients, picked)
+                    if started is not None:
+                        hook.latency.stop(started)
             for watcher in self._disposition_hooks:
                 if kind in watcher.kinds:
                     line = self._encoder.message(
                         kind, msg, response, context, recipients, queue, now,
                         EMPTY_OBJECT, EMPTY_OBJECT, feedback_report, label,
                     )  # fmt: skip
+                    started = watcher.latency.start()
                     await watcher.fire(msg, line)
+                    if started is not None:
+                        watcher.latency.stop(started)
 
     async def record_rejection(
         self,
@@ -369,12 +394,27 @@ class DeliveryLog:
 
     async def _has_room(self, logger: LocalLogger) -> bool:
         """Wait until it has; False if the log was closed meanwhile."""
+        logger.waits += 1
         while logger.is_full:
             if logger not in self._loggers:
                 log.error("a delivery log record is lost: the log was closed while the disk failed")
                 return False
             await self._drained.park()
         return True
+
+    @property
+    def loggers(self) -> Sequence[LocalLogger]:
+        """Those that write files."""
+        return self._loggers
+
+    @property
+    def hooks(self) -> Sequence[LogHook]:
+        """Those that make messages."""
+        return self._hooks
+
+    @property
+    def disposition_hooks(self) -> Sequence[DispositionHook]:
+        return self._disposition_hooks
 
     def _wake(self) -> None:
         self._due_changed.set()

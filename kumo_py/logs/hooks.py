@@ -20,6 +20,7 @@ import orjson
 import structlog
 import trio
 
+from kumo_py.core.histogram import Latency
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.core.templates import TemplateError
 from kumo_py.logs.config import per_record
@@ -75,6 +76,10 @@ class LogHook:
 
     def __init__(self, config: LogHookConfig, policy: Policy, templates: Templates) -> None:
         self.name = config.name
+        self.latency = Latency(trio.current_time)
+        """Of taking records."""
+        self.waits = 0
+        """How often a record had to wait for room."""
         self.meta = MetaSelection(config.meta)
         self.headers = HeaderSelection(config.headers)
         self.templates = compiled_templates(config.per_record, templates)
@@ -102,6 +107,8 @@ class LogHook:
         meta: Mapping[str, object],
     ) -> None:
         """Take a record; waits only while `back_pressure` records are pending. line: its JSON, LF included."""
+        if len(self._pending) >= self._back_pressure:
+            self.waits += 1
         while len(self._pending) >= self._back_pressure and not self._stopping:
             await self._room.park()
         self._pending.append(_Pending(kind, line, sender, tuple(recipients), meta))
@@ -116,6 +123,11 @@ class LogHook:
             self._nursery = nursery
             self._start_worker(nursery)
         raise AssertionError  # the first worker never ends
+
+    @property
+    def pending(self) -> int:
+        """Records that are not in a queue yet."""
+        return len(self._pending)
 
     def _start_worker(self, nursery: trio.Nursery) -> None:
         self._workers += 1
@@ -197,6 +209,8 @@ class DispositionHook:
 
     def __init__(self, config: DispositionHookConfig, policy: Policy) -> None:
         self.name = config.name
+        self.latency = Latency(trio.current_time)
+        """Of the policy's handler."""
         self.kinds = frozenset(kind for kind in RecordType if per_record(config.per_record, kind).enable)
         self._policy = policy
         self._event = f"log_disposition_{config.name}"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import trio
+
+from kumo_py.core.histogram import Latency
 from kumo_py.logs.config import per_record
 from kumo_py.logs.hooks import compiled_templates
 from kumo_py.logs.segment import SegmentWriter
@@ -33,10 +36,13 @@ class LocalLogger:
         "directories",
         "filter_event",
         "headers",
+        "latency",
         "meta",
         "min_free_inodes",
         "min_free_space",
+        "name",
         "routes",
+        "waits",
         "writers",
     )
 
@@ -47,6 +53,11 @@ class LocalLogger:
         wake: Callable[[], None],
         templates: Templates,
     ) -> None:
+        self.name = f"dir-{config.log_dir}"
+        self.latency = Latency(trio.current_time)
+        """Of taking records."""
+        self.waits = 0
+        """How often a record had to wait for room."""
         writers: dict[tuple[str, str], SegmentWriter] = {}
         self.routes: dict[RecordType, Route] = {}
         for kind, template in compiled_templates(config.per_record, templates).items():

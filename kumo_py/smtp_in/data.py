@@ -40,6 +40,8 @@ def data(session: Session, _command: Command) -> Reply:
     session.receiver.begin_data(
         params.max_message_size, params.line_length_hard_limit, params.invalid_line_endings
     )
+    if transaction.stopwatch is not None:
+        transaction.stopwatch.content_begins()
     session.mode = _read_content
     return replies.GO_AHEAD
 
@@ -94,6 +96,9 @@ def _read_chunk(command: Command, session: Session) -> Answer:
 def _conclude(session: Session, result: DataResult) -> Answer:
     session.concluded = True
     session.endpoint.counters.receptions += 1
+    transaction = session.transaction
+    if transaction is not None and transaction.stopwatch is not None:
+        transaction.stopwatch.content_ends()
     if result.fault is not None:
         if session.trace.watchers:
             session.traced.diagnostic("ERROR", _FAULTS[result.fault])

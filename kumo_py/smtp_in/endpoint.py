@@ -9,6 +9,7 @@ import trio
 from kumo_py.smtp_in.clock import Clock
 from kumo_py.smtp_in.params import SessionParams
 from kumo_py.smtp_in.session import Session
+from kumo_py.smtp_in.times import TransactionTimes
 
 if TYPE_CHECKING:
     from kumo_py.net.transport import Transport
@@ -41,6 +42,7 @@ class Endpoint:
         self.services = services
         self.clock = Clock(services.wall)
         self.counters = Counters()
+        self.times = TransactionTimes()
         self.sessions: set[Session] = set()
         self.stopping = False
         self._awake = trio.Event()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kumo_py.proto.address import Params
     from kumo_py.proto.command import Command
     from kumo_py.smtp_in.session import Answer, Session
+    from kumo_py.smtp_in.times import Stopwatch
 
 
 _SMALL_CHUNK: Final = 8192
@@ -22,10 +23,12 @@ _SMALL_CHUNK: Final = 8192
 class Transaction:
     """What a client has said of the message that it is about to send."""
 
-    __slots__ = ("chunks", "received", "recipients", "sender", "utf8")
+    __slots__ = ("chunks", "received", "recipients", "sender", "stopwatch", "utf8")
 
-    def __init__(self, sender: str, *, utf8: bool) -> None:
+    def __init__(self, sender: str, stopwatch: Stopwatch | None, *, utf8: bool) -> None:
         self.sender = sender
+        self.stopwatch = stopwatch
+        """If this one is timed."""
         self.utf8 = utf8
         """The client asked for SMTPUTF8 (RFC 6531)."""
         self.recipients: list[str] = []
@@ -50,7 +53,9 @@ def mail(session: Session, command: Command) -> Answer:
         return replies.MAIL_TWICE
     if command.params and (refusal := _judge_mail_params(session, command.params)) is not None:
         return refusal
-    transaction = Transaction(command.argument, utf8="SMTPUTF8" in command.params)
+    transaction = Transaction(
+        command.argument, session.endpoint.times.begin(), utf8="SMTPUTF8" in command.params
+    )
     if session.services.policy.handles("smtp_server_mail_from"):
         return _ask_mail(session, transaction)
     session.transaction = transaction

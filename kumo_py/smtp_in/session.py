@@ -416,6 +416,8 @@ class Session:
     def conclude(self) -> None:
         """The transaction is over."""
         self.concluded = False
+        if self.transaction is not None and self.transaction.stopwatch is not None:
+            self.transaction.stopwatch.stop()
         self.transaction = None
 
     async def _accounted(self, reply: Reply) -> Reply:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import orjson
+import trio
 
+from kumo_py.core.histogram import Histogram, Latency
 from kumo_py.message.message import NO_META
 from kumo_py.message.scheduling import parse_schedule
 from kumo_py.spool.errors import SpoolError
@@ -25,6 +27,9 @@ class MessageSpool:
     def __init__(self, data: Spool, meta: Spool) -> None:
         self.data = data
         self.meta = meta
+        self.save_time = Latency(trio.current_time)
+        self.meta_load_time = Histogram()
+        self.data_load_time = Histogram()
 
     @property
     def unhealthy(self) -> bool:
@@ -36,6 +41,7 @@ class MessageSpool:
 
         Raises SpoolError; of messages that were not in the spool before, nothing is left there then.
         """
+        started = self.save_time.start()
         waits: list[tuple[Spool, int]] = []
         try:
             for msg in messages:
@@ -55,17 +61,23 @@ class MessageSpool:
             raise
         for msg in messages:
             msg.data_saved = msg.meta_saved = msg.spooled = True
+        if started is not None:
+            self.save_time.stop(started)
 
     async def load_meta(self, msg: Message) -> None:
         """Bring envelope and metadata into memory. Raises KeyError or SpoolError."""
         if not msg.meta_loaded:
+            started = trio.current_time()
             decode_meta(msg, await self.meta.load(msg.id))
+            self.meta_load_time.observe(trio.current_time() - started)
 
     async def load(self, msg: Message) -> None:
         """Bring all of it into memory. Raises KeyError or SpoolError."""
         await self.load_meta(msg)
         if not msg.data_loaded:
+            started = trio.current_time()
             msg.load_data(await self.data.load(msg.id))
+            self.data_load_time.observe(trio.current_time() - started)
 
     def reconcile(self) -> list[bytes]:
         """The messages found at start-up; halves, which were never answered with 250, are removed.

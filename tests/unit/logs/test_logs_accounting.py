@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 from structlog.testing import capture_logs
 
+from kumo_py.core.spool_id import SpoolIdSource
 from kumo_py.logs import DeliveryLog, LogContext, RecordType
 from kumo_py.message.message import Message
 from kumo_py.proto.reply import Response
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 NODE = "557f3ad4-2c8c-11ee-976e-782d7e12e173"
 SEPTEMBER = 1757675281.5
+IDS = SpoolIdSource(bytes(6), 0)
 
 
 def rows(path: Path) -> list[tuple[str, int, int]]:
@@ -29,7 +31,7 @@ def rows(path: Path) -> list[tuple[str, int, int]]:
 
 
 async def note(log: DeliveryLog, kind: RecordType, *recipients: str, protocol: str = "ESMTP") -> None:
-    msg = Message(bytes(16), "a@b", recipients, {"reception_protocol": protocol}, b"x")
+    msg = Message(IDS.next(int(SEPTEMBER * 1e9)), "a@b", recipients, {"reception_protocol": protocol}, b"x")
     await log.record(kind, msg, Response(250), LogContext())
 
 
