@@ -144,7 +144,10 @@ class Node(PolicyHost):
 
     def _make_policy(self) -> LuaPolicy:
         self.wall: Callable[[], float] = wall_clock()
-        return LuaPolicy(self._policy_path, self, trio.current_time, validating=self._validating)
+        policy = LuaPolicy(self._policy_path, self, trio.current_time, validating=self._validating)
+        for cache in (policy.access.definitions, policy.access.decisions):
+            self.capacities.adopt_cache(cache)
+        return policy
 
     async def _watch_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:

@@ -12,6 +12,7 @@ from kumo_py.core.options import to_builtins
 from kumo_py.policy.params import AuthInfo
 from kumo_py.policy.registry import Event, Param
 from kumo_py.policy.types import (
+    ACL,
     ADDRESS,
     BOOLEAN,
     CONNECTION,
@@ -246,9 +247,9 @@ EVENTS = (
     ),
     _event(
         "get_acl_definition",
-        "The access control list of a resource.",
+        "The access control list of a resource, or nil for kumo-py's own rules.",
         _text("resource"),
-        result=VALUE,
+        result=ACL,
         since="2026.03.04-bb93ecb1",
         multiple=True,
     ),

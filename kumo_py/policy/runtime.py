@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kumo_py.core.policy import PolicyError, no_handler
 from kumo_py.message.message import Message
+from kumo_py.policy.access_control import AccessControl
 from kumo_py.policy.binding import problem
 from kumo_py.policy.constructed import LuaObject
 from kumo_py.policy.context import ContextCounts, Environment, Limits, PoolLimits
@@ -60,6 +61,7 @@ class LuaPolicy:
         self.times = EventTimes()
         self._clock = clock
         self.env = Environment(build_registry(), host, self, limits or Limits(), PoolLimits(), validating)
+        self.access = AccessControl(self)
         self._pool: ContextPool
         self._events: frozenset[str] = frozenset()
 

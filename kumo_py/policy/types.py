@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
+from kumo_py.core.acl import AccessControlList
 from kumo_py.core.duration import parse_duration
 from kumo_py.core.options import OptionError, convert, to_builtins
 from kumo_py.message.address_header import Group, Mailbox
@@ -361,6 +362,7 @@ SHARED = _Shared()
 RAW = _Raw()
 FUNCTION = _LuaFunction()
 PAIRS = _Pairs()
+ACL = ObjectType("access_control_list", (AccessControlList,))
 
 
 class ListOf:

@@ -88,6 +88,7 @@ async def test_validates(name: str, directory: Path) -> None:
 
 
 QUESTIONS: dict[str, Callable[[], tuple[object, ...]]] = {
+    "get_acl_definition": lambda: ("http_listener/*/metrics",),
     "get_egress_path_config": lambda: ("example.org", "source", "mx.example.org"),
     "get_egress_pool": lambda: ("pool",),
     "get_egress_source": lambda: ("warm",),

@@ -17,11 +17,8 @@ if TYPE_CHECKING:
 
 NOT_HERE = frozenset(
     (
-        "acl_check",
-        "acl_definition",
         "dns_resolver_ipv4",
         "dns_resolver_ipv6",
-        "http_server_auth",
     )
 )
 """Caches of KumoMTA that have no counterpart."""

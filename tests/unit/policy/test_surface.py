@@ -41,7 +41,6 @@ TESTS = HERE.parent.parent
 INVENTORY = take_inventory(build_registry())
 
 ELSEWHERE = {
-    "kumo.aaa": "access control comes with the HTTP side",
     "kumo.xfer": "transfer between nodes comes with the HTTP side",
     "kumo.amqp": "a later version",
     "kumo.kafka": "a later version",
@@ -89,6 +88,8 @@ KINDS = {
     "message": "message",
     "mimepart": "mimepart",
     "throttle": "throttle",
+    "kumo.aaa disposition": "acl_disposition",
+    "kumo.aaa load_acl_map(result)": "acl_map",
     "kumo.counter_series series": "series",
     "kumo.digest Digest": "digest",
     "kumo.fs file": "async_file",
@@ -171,7 +172,7 @@ def test_every_option_exists() -> None:
     missing = []
     for row in rows("options"):
         constructor, name = row["constructor"], row["name"]
-        if constructor.startswith(("ACL", "kumo.aaa", "kumo.amqp", "kumo.nats", "proxy")):
+        if constructor.startswith(("ACL", "kumo.amqp", "kumo.nats", "proxy")):
             continue
         if constructor == "set_lruttl_cache_capacity":
             if name not in BUILT_IN_CACHES:
