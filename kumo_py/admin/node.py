@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from kumo_py.core.capacities import Capacities
     from kumo_py.core.key_source import KeySource
     from kumo_py.inject import Injector
+    from kumo_py.logs.trace import Traces
     from kumo_py.logs import DeliveryLog
     from kumo_py.policy import LuaPolicy
     from kumo_py.queue.admin import AdminRules
     from kumo_py.queue.queues import Queues
     from kumo_py.smtp_in import Listener
+    from kumo_py.spool import Spool
 
 
 class Memory(Protocol):
@@ -47,6 +49,7 @@ class Node(Protocol):
     capacities: Capacities
     policy: LuaPolicy
     injector: Injector
+    traces: Traces
 
     wall: Callable[[], float]
     """Unix time that never steps."""
@@ -75,6 +78,11 @@ class Node(Protocol):
     @property
     def queues(self) -> Queues:
         """Raises ValueError until there are some."""
+        ...
+
+    @property
+    def spools(self) -> Mapping[str, Spool]:
+        """By their names."""
         ...
 
     @property

@@ -23,6 +23,7 @@ from kumo_py.daemon.reload import TRIAL_TIME, Reloader, Trial
 from kumo_py.daemon.server_tls import ServerContexts
 from kumo_py.inject import Generator
 from kumo_py.logs import DeliveryLog
+from kumo_py.logs.trace import Trace, Traces
 from kumo_py.policy import LuaPolicy
 from kumo_py.queue.custom_lua import LuaDelivery
 from kumo_py.queue.deferred_injection import DeferredInjection
@@ -72,6 +73,7 @@ class Node(PolicyHost):
         self._stop_now = trio.CancelScope()
         self._tls_contexts = ServerContexts()
         self.capacities.adopt_cache(self._tls_contexts.kept)
+        self.traces = Traces(Trace(lambda: self.wall()), Trace(lambda: self.wall()))
         self.http = HttpListeners(self)
 
     # -- life --------------------------------------------------------------------------------------
@@ -192,7 +194,7 @@ class Node(PolicyHost):
         egress = self.queues.placement.egress
         self.capacities.adopt_cache(egress.pools)
         self.capacities.adopt_cache(egress.sources)
-        delivery = SmtpDelivery(self.queues, self._hostname)
+        delivery = SmtpDelivery(self.queues, self._hostname, self.traces.client)
         for cache in delivery.tls.caches:
             self.capacities.adopt_cache(cache)
         self.queues.dispatchers["smtp_client"] = delivery.run
@@ -275,6 +277,7 @@ class Node(PolicyHost):
             tls_context=self._tls_contexts.get,
             hostname=self._hostname,
             reports=ReceivedReports(self.log),
+            trace=self.traces.server,
         )
 
     def _refusing(self) -> str | None:

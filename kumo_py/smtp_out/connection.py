@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kumo_py.logs import SourceAddress, Tls
     from kumo_py.net.transport import Transport
     from kumo_py.queue.config import EgressPath
+    from kumo_py.smtp_out.tracing import SessionTrace
 
 
 class ConnectionFailed(Exception):
@@ -48,13 +49,15 @@ class Connection:
         "extensions",
         "source_address",
         "tls",
+        "traced",
         "transport",
         "use_rset",
         "waiting_for",
     )
 
-    def __init__(self, transport: Transport, source_address: SourceAddress) -> None:
+    def __init__(self, transport: Transport, source_address: SourceAddress, traced: SessionTrace) -> None:
         self.transport = transport
+        self.traced = traced
         self.source_address = source_address
         """Where the server sees it come from."""
         self._replies = ReplyReader()
@@ -81,6 +84,8 @@ class Connection:
                     data = await self.transport.receive()
                     if not data:
                         raise PeerClosed(f"connection closed by peer while waiting for {self.waiting_for[0]}")
+                    if self.traced.trace.watchers:
+                        self.traced.received(data)
                     replies.feed(data)
                     response = replies.next(command)
         except ReplyError as err:
@@ -107,14 +112,21 @@ class Connection:
                 break
             if not data:
                 break
+            if self.traced.trace.watchers:
+                self.traced.received(data)
             replies.feed(data)
             timeout = then_timeout
         self.deadline = inf
         return accepted is True
 
-    async def send(self, parts: list[bytes], what: str, timeout: float) -> None:
-        """Write, within `timeout` seconds; the deadline stands until the next reply. Raises PeerClosed."""
+    async def send(self, parts: list[bytes], what: str, timeout: float, content: int = 0) -> None:
+        """Write, within `timeout` seconds; the deadline stands until the next reply. Raises PeerClosed.
+
+        `content` is how many of the parts, the first ones, are a message's content: the others are commands.
+        """
         self._wait_for(what, timeout)
+        if self.traced.trace.watchers:
+            self.traced.sent(parts, content)
         try:
             await self.transport.send_parts(parts)
         except OSError as err:

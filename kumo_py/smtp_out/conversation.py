@@ -108,6 +108,8 @@ class Conversation:
                     return End.ANEW
                 if not await self._admitted():
                     continue
+                if self._connection.traced.trace.watchers:
+                    self._connection.traced.obtained(msg)
             at_once = work.at_once or len(msg.recipients)
             limit = min(at_once, ready.path.max_recipients_per_batch)
             recipients = msg.recipients[:limit] if work.sent is None else work.sent.recipients
@@ -150,6 +152,7 @@ class Conversation:
         answers = await envelope_replies(connection, envelope, path, pipelined=pipelining, ahead=ahead)
         known = msg.dot_lines is not None
         parts = list(stuff(msg.data, msg.dot_lines, has_clean_endings=known))
+        content = len(parts)
         # A transaction that ends well leaves nothing to reset but what `enable_rset` asks for.
         connection.use_rset = path.enable_rset
         # Of several recipients some may have to follow in a transaction of their own, before the next message.
@@ -157,7 +160,7 @@ class Conversation:
         if pipelining and alone and (following := self._look_ahead()) is not None:
             parts.append(following.pipelined(connection))
             work.ahead = following
-        await connection.send(parts, "the message", path.data_dot_timeout)
+        await connection.send(parts, "the message", path.data_dot_timeout, content)
         if path.use_lmtp:
             return await lmtp_replies(connection, answers, path)
         sent = trio.current_time()

@@ -80,7 +80,13 @@ class Establishment:
         if not is_host_of(host.name, destination):
             raise ConnectionFailed("MTA-STS, DANE: it is none of the domain's hosts")
         await connection.greet(self._ehlo_domain, path)
-        dane = await self._dane(host, destination) if path.enable_dane else None
+        traced = connection.traced
+        dane = None
+        if path.enable_dane:
+            dane = await self._dane(host, destination)
+            traced.diagnostic("INFO", f"DANE for {host.name}: {dane.result.value} {dane.problem}".rstrip())
+        if destination.mta_sts != "None":
+            traced.diagnostic("INFO", f"MTA-STS: the domain's policy is {destination.mta_sts}")
         wanted = demand(path, destination, dane)
         if self._starts_tls(connection, wanted):
             await self._start_tls(connection, host, wanted)
@@ -124,6 +130,7 @@ class Establishment:
             await self._judge(connection, name, wanted)
         except TlsFailed as err:
             problem = self._failed(err, wanted)
+            connection.traced.diagnostic("INFO", f"STARTTLS handshake failed: {err}")
             if not insecure or isinstance(problem, ClearAgain):
                 raise problem from err
         self._after_tls = (wanted, problem)
@@ -166,6 +173,7 @@ class Establishment:
             except DaneMismatch as err:
                 raise TlsFailed(f"TLS handshake with {name}: {err}") from err
             tls.subject_name = subject(matched)
+        connection.traced.diagnostic("INFO", f"STARTTLS handshake -> {tls.protocol_version}:{tls.cipher}")
         connection.tls = tls
         connection.authenticated = wanted.verifies
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from kumo_py.logs import LogContext, Peer, RecordType
+from kumo_py.logs.trace import Trace
+from kumo_py.net.transport import format_address
 from kumo_py.proto.reply import EnhancedCode, Response
 from kumo_py.queue.context import InsertReason
 from kumo_py.smtp_out.connect import advice, connect
@@ -23,6 +25,7 @@ from kumo_py.smtp_out.conversation import Conversation, End
 from kumo_py.smtp_out.demand import destination_of
 from kumo_py.smtp_out.establish import ClearAgain, ClientTls, Establishment
 from kumo_py.smtp_out.plan import NoPlan, make_plan, shown
+from kumo_py.smtp_out.tracing import SessionTrace
 from kumo_py.smtp_out.work import Work
 from kumo_py.spool import SpoolError
 
@@ -36,8 +39,9 @@ if TYPE_CHECKING:
 class SmtpDelivery:
     """The node's SMTP dispatchers; `run` is what `Queues.dispatchers` calls."""
 
-    def __init__(self, queues: Queues, hostname: str) -> None:
+    def __init__(self, queues: Queues, hostname: str, trace: Trace | None = None) -> None:
         self.queues = queues
+        self.trace = trace or Trace()
         self.hostname = hostname
         self.tls = ClientTls(queues.policy)
         self._sessions: set[Session] = set()
@@ -71,6 +75,7 @@ class Session:
         "_running",
         "_scope",
         "_seen",
+        "_traced",
         "_work",
     )
 
@@ -82,6 +87,7 @@ class Session:
         self._establishment = Establishment(delivery.queues, ready, delivery.tls, ehlo_domain)
         self._running = ready.running
         self._running.describe = self._describe
+        self._traced = SessionTrace(delivery.trace, ready, self._running.session_id, self._work)
         self._seen = 0.0
         """The connection's deadline at the last look."""
         self._connection: Connection | None = None
@@ -106,8 +112,13 @@ class Session:
         try:
             plan = await make_plan(ready, queues.resolver, queues.random)
         except NoPlan as err:
+            is_null = ready.mx is not None and ready.mx.is_null
+            self._traced.begin(None if is_null else ())
+            self._traced.diagnostic("ERROR", err.response.to_single_line())
+            self._traced.end()
             await self._refuse_all(err.response, err.reason)
             return
+        self._traced.begin(plan)
         self._context = self._log_context()
         if not ready.stopping:
             work.take()
@@ -121,6 +132,7 @@ class Session:
                 try:
                     end = await self._use(host, is_last=not plan)
                 except ConnectionFailed as err:
+                    self._traced.diagnostic("ERROR", str(err))
                     failures.append(err)
                     if isinstance(err, ClearAgain):
                         plan.insert(0, host)
@@ -136,6 +148,7 @@ class Session:
             if failures:
                 await self._no_host_answered(failures)
         finally:
+            self._traced.end()
             work.put_back()
 
     async def _use(self, host: HostAddress, *, is_last: bool) -> End:
@@ -145,14 +158,18 @@ class Session:
         self._running.phase = "AttemptingConnection"
         established = False
         end: End | None = None
-        made = await connect(queues, host, ready.source, ready.path)
+        port = ready.source.remote_port or host.port or ready.path.smtp_port
+        self._traced.diagnostic("INFO", f"Attempting connection to {format_address((host.addr, port))}")
+        transport, source = await connect(queues, host, ready.source, ready.path)
         ready.opened += 1
-        connection = self._connection = Connection(*made)
+        connection = self._connection = Connection(transport, source, self._traced)
+        self._traced.connected(host, source)
         try:
             with trio.CancelScope() as self._scope:
                 destination = await destination_of(self._work.in_hand, ready, queues.resolver)
                 await self._establishment.run(connection, host, destination)
                 established = True
+                self._traced.established()
                 self._running.phase = "DeliveringMessage"
                 ready.consecutive_failures = 0
                 self._context = self._log_context(host, connection)
@@ -188,6 +205,7 @@ class Session:
         finally:
             self._connection = None
             connection.close()
+            self._traced.closed()
         return await self._fail_in_hand(response, try_next=not is_last and self._tries_next_host)
 
     def _describe(self) -> str | None:
@@ -230,6 +248,7 @@ class Session:
     # -- failures ----------------------------------------------------------------------------------
     async def _fail_in_hand(self, response: Response, *, try_next: bool) -> End:
         """The connection broke under a message: it waits for its next attempt, or for the next host."""
+        self._traced.diagnostic("ERROR", response.to_single_line())
         work = self._work
         work.disconnected()
         msg = work.in_hand
