@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from kumo_py.core.capacities import Capacities
     from kumo_py.core.key_source import KeySource
     from kumo_py.inject import Injector
-    from kumo_py.logs.trace import Traces
     from kumo_py.logs import DeliveryLog
+    from kumo_py.logs.trace import Traces
     from kumo_py.policy import LuaPolicy
     from kumo_py.queue.admin import AdminRules
     from kumo_py.queue.queues import Queues
