@@ -6,14 +6,19 @@ import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
+from heapq import nsmallest
 from importlib.metadata import version
+from itertools import islice
 from typing import TYPE_CHECKING, Any, get_args
+
+import trio
 
 from kumo_py.admin.exchange import Refusal, json_response
 from kumo_py.admin.policy_status import describe_policy
 from kumo_py.admin.survey import Order, View
 from kumo_py.core.suggest import any_of, nearest
 from kumo_py.logs import RecordType
+from kumo_py.queue.admin import BounceRule, ReadySuspension
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,11 +29,14 @@ if TYPE_CHECKING:
     from kumo_py.admin.shared import Shared
     from kumo_py.admin.survey import Found
     from kumo_py.logs import LastError
+    from kumo_py.queue.admin import AdminRules, Rule
     from kumo_py.queue.ready import ReadyQueue
     from kumo_py.queue.scheduled import ScheduledQueue
 
 MOST_SHOWN = 1000
 _LONGEST_MATCH = 256
+_MOST_RULES = 200
+_MOST_NAMES = 10
 _DELIVERED = (RecordType.Delivery, RecordType.XferOut)
 _FAILED = (RecordType.Bounce, RecordType.Expiration, RecordType.AdminBounce)
 
@@ -67,6 +75,7 @@ async def overview(call: Call) -> Response:
             },
             "tenants": [{"tenant": tenant, "messages": count} for tenant, count in found.tenants],
             "sites": [{"site": name} | asdict(site) for name, site in found.sites],
+            "rules": _rules(node.admin),
         }
     )
 
@@ -133,6 +142,7 @@ def _scheduled(node: Node, queue: ScheduledQueue, now: float, since: float | Non
         "oldest": None if since is None or not queue.delayed else max(0.0, now - since),
         "last_error": _error(queue.last_error),
         "suspended": None if rule is None else rule.reason,
+        "suspension_id": None if rule is None else rule.id,
     }
 
 
@@ -152,6 +162,7 @@ def _ready(node: Node, ready: ReadyQueue) -> dict[str, Any]:
         "transfailed": counts.transfailed,
         "last_error": _error(counts.last_error),
         "suspended": _why_suspended(node, ready),
+        "suspension_id": node.admin.ready[ready.name].id if node.admin.ready_suspended(ready.name) else None,
     }
 
 
@@ -164,6 +175,36 @@ def _why_suspended(node: Node, ready: ReadyQueue) -> str | None:
     if queues.source_health.rests_for(ready.source.name) > 0.0:
         return f"source {ready.source.name} cannot be used just now"
     return None
+
+
+def _rules(rules: AdminRules) -> dict[str, Any]:
+    """What operators have put in the way, with the seconds left; what ends first comes first."""
+    now = trio.current_time()
+    found: list[tuple[str, Rule | ReadySuspension]] = [
+        *(("suspend", rule) for rule in rules.suspensions.alive(now)),
+        *(("bounce", rule) for rule in rules.bounces.alive(now)),
+        *(("suspend-ready-q", rule) for rule in rules.ready.values() if rule.expires > now),
+    ]
+    first = nsmallest(_MOST_RULES, found, key=lambda item: item[1].expires)
+    return {"count": len(found), "shown": [_rule(kind, rule, now) for kind, rule in first]}
+
+
+def _rule(kind: str, rule: Rule | ReadySuspension, now: float) -> dict[str, Any]:
+    """`queue_names` are a few of the `queue_count` that a rule is about; `name` is a ready queue's."""
+    shown: dict[str, Any] = {"kind": kind, "id": rule.id, "reason": rule.reason, "left": rule.expires - now}
+    if isinstance(rule, ReadySuspension):
+        return shown | {"name": rule.name}
+    criteria = rule.criteria
+    shown |= {
+        "name": None,
+        "campaign": criteria.campaign,
+        "tenant": criteria.tenant,
+        "domain": criteria.domain,
+        "routing_domain": criteria.routing_domain,
+        "queue_names": sorted(islice(criteria.queue_names, _MOST_NAMES)),
+        "queue_count": len(criteria.queue_names),
+    }
+    return shown | {"bounced": rule.bounced.total()} if isinstance(rule, BounceRule) else shown
 
 
 def _error(error: LastError | None) -> dict[str, str] | None:
