@@ -77,9 +77,9 @@ async def submit(address: str, count: int = 1, recipient: str = "to@b.example") 
     return await trio.to_thread.run_sync(run)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that another thread does."""
-    with trio.fail_after(10):
+async def until(condition: Callable[[], bool], within: float = 10.0) -> None:
+    """Wait for something that another thread does; `within` so many seconds."""
+    with trio.fail_after(within):
         while not condition():  # noqa: ASYNC110
             await trio.sleep(0.01)
 

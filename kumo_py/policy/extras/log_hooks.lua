@@ -99,7 +99,13 @@ function log_hooks:new(options)
   register(checked('new', options, NEW))
 end
 
---- POSTs each record to options.url. What is not answered with success is not tried again.
+-- Whether the same request may be answered otherwise later (RFC 9110 §15.5.9, §15.6; RFC 8470 §5.2; RFC 6585 §4).
+local function passes(status)
+  return status >= 500 or status == 408 or status == 425 or status == 429
+end
+
+--- POSTs each record to options.url, and again by the queue's schedule while the server fails or cannot be reached.
+--- A record that the server does not want (400, 404 and the like) is given up.
 function log_hooks:new_json(options)
   options = checked('new_json', options, NEW_JSON)
   local url = options.url
@@ -114,7 +120,7 @@ function log_hooks:new_json(options)
       local said =
         string.format('%d %s: %s', response:status_code(), response:status_reason() or '', response:text())
       if not response:status_is_success() then
-        kumo.reject(500, said)
+        kumo.reject(passes(response:status_code()) and 450 or 550, said)
       end
       return said
     end
