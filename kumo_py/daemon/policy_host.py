@@ -138,6 +138,10 @@ class PolicyHost:
             if notice:
                 log.warning(f"spool {config.name}: {notice}")
 
+    @property
+    def spools(self) -> dict[str, Spool]:
+        return self._spools
+
     async def configure_local_logs(self, config: LocalLogsConfig) -> None:
         await self.log.add_local(config)
 

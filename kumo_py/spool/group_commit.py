@@ -178,6 +178,10 @@ class GroupCommit(ABC):
     def __len__(self) -> int:
         return len(self._index) + len(self._unfinished())
 
+    async def compact(self) -> None:
+        """Give back the space of what was removed. Raises SpoolError."""
+        raise SpoolError(f"{self._where} has nothing to compact: it keeps a file for each message")
+
     async def aclose(self) -> None:
         """Write out and sync all that is pending, then stop the thread and give up the lock.
 

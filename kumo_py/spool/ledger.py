@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from kumo_py.spool.records import RECORD
+from kumo_py.spool.records import HEADER, RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -207,12 +207,26 @@ class Ledger:
         """The sealed segment with the largest dead part, if that is more than half and cannot just be dropped."""
         best, best_part = None, 0.5
         for segment in self.segments.values():
-            movable = segment.sealed and not segment.stuck and segment.sealed_at <= sealed_before
-            if movable and (segment.live or segment.pins):
-                kept = segment.live_bytes
-                if segment.held_bytes and any(self.needed(*pin, segment.number) for pin in segment.pins):
-                    kept += segment.held_bytes
-                part = 1 - kept / segment.length
+            if segment.sealed_at <= sealed_before and self._is_movable(segment):
+                part = 1 - self._kept_bytes(segment) / segment.length
                 if part > best_part:
                     best, best_part = segment, part
         return best
+
+    def wasteful(self, newest: int) -> Segment | None:
+        """A sealed segment, of those up to a number, with anything dead in it, and that cannot just be dropped."""
+        for segment in self.segments.values():
+            wasted = segment.length - HEADER - self._kept_bytes(segment)
+            if segment.number <= newest and wasted > 0 and self._is_movable(segment):
+                return segment
+        return None
+
+    def _is_movable(self, segment: Segment) -> bool:
+        return segment.sealed and not segment.stuck and bool(segment.live or segment.pins)
+
+    def _kept_bytes(self, segment: Segment) -> int:
+        """How much of it counts."""
+        kept = segment.live_bytes
+        if segment.held_bytes and any(self.needed(*pin, segment.number) for pin in segment.pins):
+            kept += segment.held_bytes
+        return kept

@@ -160,6 +160,18 @@ class RocksDB(GroupCommit):
                 self._bury(id, 0)
         return []
 
+    async def compact(self) -> None:
+        """See `Spool.compact`. Beside the writer thread: RocksDB goes on writing meanwhile."""
+
+        def run() -> None:
+            self._database.flush(True)
+            self._database.compact_range(None, None)
+
+        try:
+            await trio.to_thread.run_sync(run, limiter=self._readers)
+        except Exception as error:
+            raise SpoolError.of(f"compact {self._where}", error) from error
+
     def _last_job(self) -> Job:
         return _Close(self._database)
 

@@ -4,7 +4,8 @@ The trio side, here, lays out each batch: it knows where every byte will be befo
 (segment_writer) writes it with one writev and, if the batch holds messages and the policy wants it, one
 fdatasync. Removals are records too (records); nothing waits for them. A segment is unlinked as soon as
 nothing in it counts any more. When the spool is quiet, or more than 256 MiB are dead, what still counts in
-mostly dead segments is copied to the end of the log, in steps, so that they can go too.
+mostly dead segments is copied to the end of the log, in steps, so that they can go too. `compact` does that at once,
+with every segment in which anything is dead.
 
 A segment belongs to the run that made it: after a restart the old ones are only read.
 """
@@ -56,6 +57,18 @@ _OPEN_SEGMENTS = 256
 _READERS = 16
 
 
+class _Compaction:
+    """One that was asked for: who waits for it, what it is about, and what has kept it from being complete."""
+
+    __slots__ = ("done", "newest", "problem")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.newest: int | None = None
+        """The last segment that it is about; None until it begins."""
+        self.problem: SpoolError | None = None
+
+
 class SegmentLog(GroupCommit):
     """See `kumo_py.spool.Spool`."""
 
@@ -84,6 +97,7 @@ class SegmentLog(GroupCommit):
         self._position = 0  # how far _compacting has been read
         self._step: ReadStep | None = None  # read, and not yet written
         self._search_from = clock()
+        self._compaction: _Compaction | None = None
 
     # -- batches -----------------------------------------------------------------------------------------
     def _begin(self, batch: Batch) -> Job | None:
@@ -171,6 +185,9 @@ class SegmentLog(GroupCommit):
         return LastSync(self._appender, self._active)
 
     def _release(self) -> None:
+        if self._compaction is not None:
+            self._compaction.problem = SpoolError(f"{self._where} is closed")
+            self._end_compaction(self._compaction)
         for segment in self._ledger.segments.values():
             self._close_segment(segment)
 
@@ -251,9 +268,11 @@ class SegmentLog(GroupCommit):
             self._seal(self._active)  # nothing is alive: leave no file behind
             return self._chore(pending)
         if self._step is not None:
-            return self._copy(self._step)
-        pressure = ledger.dead_bytes > _PRESSURE_BYTES
-        return self._read_on() if pressure or (self._quiet and not pending) else None
+            job = self._copy(self._step)
+            return self._chore(pending) if job is None and self._compaction is not None else job
+        if self._compaction is not None or ledger.dead_bytes > _PRESSURE_BYTES:
+            return self._read_on()
+        return self._read_on() if self._quiet and not pending else None
 
     def _chore_done(self, job: Job) -> None:
         match job:
@@ -268,6 +287,9 @@ class SegmentLog(GroupCommit):
                 if job.error:
                     self._lost(job)
                     self._compacting = None
+                    if self._compaction is not None:
+                        self._incomplete(SpoolError.of(f"compact {self._where}", job.error))
+                        self._end_compaction(self._compaction)
                     self._search_from = self._clock() + _SEARCH_INTERVAL
                 else:
                     self._copied(job)
@@ -286,15 +308,52 @@ class SegmentLog(GroupCommit):
         """The next step of compaction, if there is anything to compact."""
         segment = self._compacting
         if segment is None or segment.number not in self._ledger.segments:
-            now = self._clock()
-            if now < self._search_from:
-                return None
-            segment = self._compacting = self._ledger.sparsest(now if self._quiet else now - _PRESSURE_AGE)
+            segment = self._compacting = self._next_to_compact()
             self._position = HEADER
             if segment is None:
-                self._search_from = now + _SEARCH_INTERVAL
                 return None
         return ReadStep(self._ops, segment, self._position, self._index)
+
+    def _next_to_compact(self) -> Segment | None:
+        if (compaction := self._compaction) is not None:
+            if compaction.newest is None:
+                if self._active is not None and self._active.length:
+                    self._seal(self._active)
+                compaction.newest = self._number
+            segment = self._ledger.wasteful(compaction.newest)
+            if segment is None:
+                self._end_compaction(compaction)
+            return segment
+        now = self._clock()
+        if now < self._search_from:
+            return None
+        segment = self._ledger.sparsest(now if self._quiet else now - _PRESSURE_AGE)
+        if segment is None:
+            self._search_from = now + _SEARCH_INTERVAL
+        return segment
+
+    # -- compaction that was asked for -------------------------------------------------------------------
+    async def compact(self) -> None:
+        """See `Spool.compact`. Who asks while it goes on waits for the same one."""
+        compaction = self._compaction
+        if compaction is None:
+            if self._closing:
+                raise SpoolError(f"{self._where} is closed")
+            compaction = self._compaction = _Compaction()
+            if self._idle:
+                self._wake_writer()
+        await compaction.done.wait()
+        if compaction.problem is not None:
+            raise compaction.problem.again()
+
+    def _end_compaction(self, compaction: _Compaction) -> None:
+        self._compaction = None
+        compaction.done.set()
+
+    def _incomplete(self, problem: SpoolError) -> None:
+        """Tell who has asked for compaction of the first thing that went wrong."""
+        if self._compaction is not None and self._compaction.problem is None:
+            self._compaction.problem = problem
 
     def _copy(self, step: ReadStep) -> Job | None:
         """Append what a step has found, as far as it still counts."""
@@ -302,7 +361,9 @@ class SegmentLog(GroupCommit):
         self._step = None
         self._position = step.end
         if step.damaged:
-            self._problem(f"{step.segment.path}: message {step.damaged.hex()} is damaged")
+            text = f"{step.segment.path}: message {step.damaged.hex()} is damaged"
+            self._problem(text)
+            self._incomplete(SpoolError(text, errno.EIO))
         removals = [
             removal
             for removal in step.removals
@@ -336,6 +397,8 @@ class SegmentLog(GroupCommit):
         segment.stuck = segment.live > 0
 
     def _give_up(self, segment: Segment, error: Exception) -> None:
-        self._problem(str(SpoolError.of(f"compact {segment.path}", error)))
+        problem = SpoolError.of(f"compact {segment.path}", error)
+        self._problem(str(problem))
+        self._incomplete(problem)
         self._compacting = None
         segment.stuck = True

@@ -44,6 +44,13 @@ class Spool(Protocol):
         """Return the data. Raises KeyError if there is none, SpoolError if it cannot be read or is damaged."""
         ...
 
+    async def compact(self) -> None:
+        """Give back the space of what was removed; what is stored meanwhile does not wait for it.
+
+        Raises SpoolError if that failed, or if this kind of spool has no such space.
+        """
+        ...
+
     def ids(self) -> Iterator[bytes]:
         """The ids that are there now, less those removed before the iterator comes to them."""
         ...

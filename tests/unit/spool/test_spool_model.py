@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("store"), st.integers(0, 9), st.integers(0, 40)),
     st.tuples(st.just("remove"), st.integers(0, 9), st.just(0)),
     st.tuples(st.sampled_from(["wait", "settle", "quiet", "step"]), st.just(0), st.just(0)),
+    st.tuples(st.just("compact"), st.just(0), st.integers(0, 3)),
     st.tuples(st.sampled_from(["close", "kill", "power"]), st.just(0), st.just(0)),
     st.tuples(st.just("fault"), st.integers(0, 5), st.integers(1, 6)),
 )
@@ -102,6 +104,10 @@ async def play(kind: str, actions: list[tuple[str, int, int]]) -> None:
                 await model.wait(spool)
             case "step":
                 await trio.sleep(0.0005)
+            case "compact":  # size: how long it is waited for; it goes on after that
+                with trio.move_on_after(5.0 if size == 0 else size * 0.0003) as scope, suppress(SpoolError):
+                    await spool.compact()
+                assert size or not scope.cancelled_caught
             case "fault":
                 name, count = FAULTS[number], size
                 left = [count]
@@ -172,9 +178,21 @@ def test_long_histories_with_much_churn(seed: int) -> None:
     actions = []
     for _ in range(400):
         action = dice.choices(
-            ["store", "remove", "wait", "settle", "quiet", "step", "close", "kill", "power", "fault"],
-            [40, 30, 6, 3, 4, 6, 1, 2, 2, 2],
+            [
+                "store",
+                "remove",
+                "wait",
+                "settle",
+                "quiet",
+                "step",
+                "compact",
+                "close",
+                "kill",
+                "power",
+                "fault",
+            ],
+            [40, 30, 6, 3, 4, 6, 3, 1, 2, 2, 2],
         )[0]
-        count = dice.randrange(1, 5) if action == "fault" else dice.randrange(300)
+        count = dice.randrange(1, 5) if action in ("fault", "compact") else dice.randrange(300)
         actions.append((action, dice.randrange(6 if action == "fault" else 25), count))
     run("SegmentLog", actions)
