@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import ssl
+    from collections import Counter
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from kumo_py.core.capacities import Capacities
     from kumo_py.core.key_source import KeySource
+    from kumo_py.dns import Resolvers
     from kumo_py.inject import Injector
     from kumo_py.logs import DeliveryLog
     from kumo_py.logs.trace import Traces
+    from kumo_py.net.redis import RedisClient
     from kumo_py.policy import LuaPolicy
     from kumo_py.queue.admin import AdminRules
     from kumo_py.queue.queues import Queues
     from kumo_py.smtp_in import Listener
+    from kumo_py.smtp_out.dane import DaneResult
     from kumo_py.spool import Spool
 
 
@@ -32,6 +36,14 @@ class Memory(Protocol):
     def soft_limit(self) -> int | None: ...
     @property
     def low_threshold(self) -> int | None: ...
+
+
+class CpuUsage(Protocol):
+    """In percent of one CPU."""
+
+    count: int
+    process: float
+    system: float
 
 
 class Reloader(Protocol):
@@ -50,6 +62,8 @@ class Node(Protocol):
     policy: LuaPolicy
     injector: Injector
     traces: Traces
+    dane_results: Counter[DaneResult]
+    resolvers: Resolvers
 
     wall: Callable[[], float]
     """Unix time that never steps."""
@@ -63,6 +77,8 @@ class Node(Protocol):
     def log(self) -> DeliveryLog: ...
     @property
     def memory(self) -> Memory: ...
+    @property
+    def cpu(self) -> CpuUsage: ...
     @property
     def ready(self) -> bool:
         """Whether all that its `init` asked for is running."""
@@ -85,6 +101,8 @@ class Node(Protocol):
         """By their names."""
         ...
 
+    @property
+    def redis(self) -> RedisClient | None: ...
     @property
     def reloader(self) -> Reloader | None: ...
     @property

@@ -195,6 +195,7 @@ class Node(PolicyHost):
         self.capacities.adopt_cache(egress.pools)
         self.capacities.adopt_cache(egress.sources)
         delivery = SmtpDelivery(self.queues, self._hostname, self.traces.client)
+        self.dane_results = delivery.tls.dane
         for cache in delivery.tls.caches:
             self.capacities.adopt_cache(cache)
         self.queues.dispatchers["smtp_client"] = delivery.run
@@ -211,6 +212,7 @@ class Node(PolicyHost):
             await self._open(listener)
         support.start_soon(enumerate_spool, self.queues, found)
         support.start_soon(self.memory.watch)
+        support.start_soon(self.cpu.watch)
         self.reloader = Reloader(
             self.policy,
             self._monitor,

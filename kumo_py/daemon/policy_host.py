@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,6 +19,7 @@ from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.core.spool_id import SpoolIdSource
 from kumo_py.core.templates import Templates
 from kumo_py.daemon.config_monitor import ConfigMonitor
+from kumo_py.daemon.cpu import CpuUsage
 from kumo_py.daemon.memory import Memory
 from kumo_py.dns import PolicyFetcher, Resolvers
 from kumo_py.inject import Injector
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from kumo_py.queue.queues import Queues
     from kumo_py.smtp_in import Services
     from kumo_py.smtp_in.params import ListenerParams
+    from kumo_py.smtp_out.dane import DaneResult
     from kumo_py.spool import SpoolConfig
 
 log = structlog.get_logger("kumo_py.daemon")
@@ -81,6 +84,8 @@ class PolicyHost:
         self.templates = Templates(lambda: self.wall())
         self.injector = Injector(self)
         self.memory = Memory()
+        self.cpu = CpuUsage()
+        self.dane_results: Counter[DaneResult] = Counter()
         self._monitor = ConfigMonitor()
         self.reloader: Reloader | None = None
         """None until the node is ready."""
@@ -165,6 +170,11 @@ class PolicyHost:
         queues.limits.leases = RedisLeases(
             client, self._leases, spawn=queues.spawn, granted=queues.connect_now
         )
+
+    @property
+    def redis(self) -> RedisClient | None:
+        """That counts limits for several nodes."""
+        return self._redis
 
     async def shutdown_within(self, seconds: float) -> bool:
         with trio.move_on_after(seconds):

@@ -76,7 +76,7 @@ class MtaSts:
 
     def __init__(self, clock: Callable[[], float] = trio.current_time) -> None:
         self._clock = clock
-        self._kept: ExpiringCache[str, _Kept] = ExpiringCache(8192)
+        self.kept: ExpiringCache[str, _Kept] = ExpiringCache("mta_sts_policy", 8192)
         self._under_way: dict[str, trio.Event] = {}
         self._fixed: Mapping[str, Policy] | None = None
         self.enabled = True
@@ -86,7 +86,7 @@ class MtaSts:
 
     def resize(self, capacity: int) -> None:
         """Remember the policies of so many domains."""
-        self._kept.capacity = capacity
+        self.kept.capacity = capacity
 
     def use_fixed(self, policies: Mapping[str, str]) -> None:
         """From now on know these policies, by domain, and no others. Raises ValueError for one that is wrong."""
@@ -121,7 +121,7 @@ class MtaSts:
         lookup_txt: Callable[[str], Awaitable[tuple[str, ...]]],
         fetch: Callable[[str], Awaitable[str]],
     ) -> Verdict:
-        kept = self._kept.get(domain, self._clock())
+        kept = self.kept.get(domain, self._clock())
         try:
             published = policy_id(await lookup_txt(f"_mta-sts.{domain}"))
         except DnsError:
@@ -137,7 +137,7 @@ class MtaSts:
                 kept = _Kept(self._clock() + RETRY, published, NO_POLICY)
         else:
             kept = _Kept(self._clock() + policy.max_age, published, policy)
-        self._kept.put(domain, kept)
+        self.kept.keep(domain, kept)
         return _verdict(kept)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -27,6 +27,7 @@ from kumo_py.dns.upstream import UpstreamBackend
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kumo_py.core.lruttl import LruTtl
     from kumo_py.dns.mta_sts import MtaSts
 
 FAILURE_TTL = 30.0
@@ -106,7 +107,11 @@ class Resolver:
         self.mx_cache_hits = 0
         self.mx_cache_misses = 0
         self.mx_failures = 0
+        self.mx_found = 0
+        """Lookups that were not answered from the cache, and did not fail."""
         self.mx_in_progress = 0
+        self.mta_sts_exclusions = 0
+        """Lookups that failed because an enforced policy permits none of the hosts."""
         self.mta_sts: MtaSts | None = None
         """Whose policies restrict a domain's mail hosts; None: no policy is looked for."""
 
@@ -116,14 +121,23 @@ class Resolver:
         self._backend = backend or UpstreamBackend(config)
         self.forget_exchangers()
         self._addresses: ExpiringCache[tuple[str, IpLookupStrategy], _Addresses] = ExpiringCache(
-            self.address_capacity
+            "dns_resolver_ip", self.address_capacity
         )
-        self._outcomes: ExpiringCache[_Question, _Outcome] = ExpiringCache(config.options.cache_size)
+        self._outcomes: ExpiringCache[_Question, _Outcome] = ExpiringCache(
+            "kumo_py_dns_answers", config.options.cache_size
+        )
         self._flights: dict[_Question, _Flight] = {}
+
+    @property
+    def caches(self) -> tuple[LruTtl[Any, Any], ...]:
+        """All that it remembers, by KumoMTA's names where there are some."""
+        return self._exchangers, self._addresses, self._outcomes
 
     def forget_exchangers(self) -> None:
         """Find the mail hosts of every domain anew: what restricts them has changed."""
-        self._exchangers: ExpiringCache[str, MailExchanger] = ExpiringCache(self.mx_capacity)
+        self._exchangers: ExpiringCache[str, MailExchanger] = ExpiringCache(
+            "dns_resolver_mx", self.mx_capacity
+        )
 
     def resize_mx_cache(self, capacity: int) -> None:
         """Remember the mail hosts of so many domains."""
@@ -146,10 +160,13 @@ class Resolver:
         self.mx_cache_misses += 1
         self.mx_in_progress += 1
         try:
-            return await self._resolve_mx(domain)
+            found = await self._resolve_mx(domain)
         except DnsError:
             self.mx_failures += 1
             raise
+        else:
+            self.mx_found += 1
+            return found
         finally:
             self.mx_in_progress -= 1
 
@@ -215,8 +232,12 @@ class Resolver:
         mx = exchanger.from_answer(name, port, answer, outcome.expires)
         if self.mta_sts is not None and mx.is_mx and not mx.is_null:
             verdict = await self.mta_sts.verdict(name, self.lookup_txt)
-            mx = exchanger.restricted(mx, verdict)
-        exchangers.put(key, mx)
+            try:
+                mx = exchanger.restricted(mx, verdict)
+            except DnsError:
+                self.mta_sts_exclusions += 1
+                raise
+        exchangers.keep(key, mx)
         return mx
 
     def _literal_mx(self, domain: str, host: str, port: int | None) -> MailExchanger:
@@ -228,7 +249,7 @@ class Resolver:
             mx = exchanger.from_literal(domain, parse_literal(host), port)
         except ValueError as error:
             raise NoSuchDomain(domain, "MX", str(error)) from None
-        self._exchangers.put(domain, mx)
+        self._exchangers.keep(domain, mx)
         return mx
 
     async def _resolve_addresses(self, host: str, strategy: IpLookupStrategy) -> tuple[HostAddress, ...]:
@@ -252,7 +273,7 @@ class Resolver:
             for address in _texts(answer)[:_MAX_ADDRESSES]
         )
         expires = min(outcome.expires for outcome in outcomes.values())
-        cache.put((host, strategy), _Addresses(expires, addresses))
+        cache.keep((host, strategy), _Addresses(expires, addresses))
         return addresses
 
     async def _family_outcomes(self, name: str, strategy: IpLookupStrategy) -> dict[RecordType, _Outcome]:
@@ -292,7 +313,7 @@ class Resolver:
         finally:
             del flights[key]
             flight.landed.set()
-        outcomes.put(key, outcome)
+        outcomes.keep(key, outcome)
         return outcome
 
     async def _ask(self, name: str, rdtype: RecordType) -> _Outcome:

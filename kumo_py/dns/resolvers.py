@@ -7,7 +7,7 @@ should not be lost each time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
@@ -19,6 +19,7 @@ from kumo_py.dns.resolver import Resolver
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from kumo_py.core.lruttl import LruTtl
     from kumo_py.dns.answer import Backend
     from kumo_py.dns.configure import ConfiguredResolver
 
@@ -77,26 +78,26 @@ class Resolvers:
         self._warn(configured.notices)
 
     def set_mx_timeout(self, seconds: float) -> None:
-        for resolver in self._all():
+        for resolver in self.all():
             resolver.mx_timeout = seconds
 
     def set_mx_negative_ttl(self, seconds: float) -> None:
-        for resolver in self._all():
+        for resolver in self.all():
             resolver.mx_negative_ttl = seconds
 
     def set_mx_concurrency(self, limit: int) -> None:
         """Raises ValueError below one."""
         if limit < 1:
             raise ValueError(f"{limit} lookups at a time would never end one; the limit must be at least 1")
-        for resolver in self._all():
+        for resolver in self.all():
             resolver.concurrency.total_tokens = limit
 
     def resize_mx_caches(self, capacity: int) -> None:
-        for resolver in self._all():
+        for resolver in self.all():
             resolver.resize_mx_cache(capacity)
 
     def resize_address_caches(self, capacity: int) -> None:
-        for resolver in self._all():
+        for resolver in self.all():
             resolver.resize_address_cache(capacity)
 
     def set_mta_sts_enabled(self, enabled: bool) -> None:
@@ -111,10 +112,15 @@ class Resolvers:
         self._forget_exchangers()
 
     def _forget_exchangers(self) -> None:
-        for resolver in self._all():
+        for resolver in self.all():
             resolver.forget_exchangers()
 
-    def _all(self) -> Iterable[Resolver]:
+    @property
+    def caches(self) -> Iterable[LruTtl[Any, Any]]:
+        """All that they remember."""
+        return self.mta_sts.kept, *(cache for resolver in self.all() for cache in resolver.caches)
+
+    def all(self) -> Iterable[Resolver]:
         return self.default, *self._named.values()
 
     def _warn(self, notices: Iterable[str]) -> None:

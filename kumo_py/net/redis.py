@@ -20,12 +20,13 @@ import msgspec
 import trio
 
 from kumo_py.core.duration import Duration
+from kumo_py.core.histogram import Histogram
 from kumo_py.net.http import connect
 from kumo_py.net.transport import SocketTransport
 from kumo_py.proto.resp import NOTHING, Parser, RespError, ServerError, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from kumo_py.proto.resp import Reply
 
@@ -161,6 +162,10 @@ class RedisClient:
                 options.password or self._login.password,
                 self._login.db,
             )
+        self.label = ",".join(f"redis://{server}" for server in self._seeds)
+        """Which servers, for the metrics."""
+        self.times: defaultdict[tuple[str, str], Histogram] = defaultdict(Histogram)
+        """Seconds that operations took, by kind (query, script) and how they ended (ok, error)."""
         self._first = first
         self._idle: defaultdict[Server, list[_Connection]] = defaultdict(list)
         self._places = trio.Semaphore(options.pool_size)
@@ -180,6 +185,20 @@ class RedisClient:
         """As `command`, but the server's own error is a reply. Raises RedisError."""
         if not arguments:
             raise RedisError("a command has at least a name")
+        return await self._timed("query", self._ask(arguments))
+
+    async def _timed(self, operation: str, work: Awaitable[Reply]) -> Reply:
+        """Raises RedisError."""
+        started, status = trio.current_time(), "error"
+        try:
+            reply = await work
+            if not isinstance(reply, ServerError):
+                status = "ok"
+            return reply
+        finally:
+            self.times[operation, status].observe(trio.current_time() - started)
+
+    async def _ask(self, arguments: Sequence[bytes]) -> Reply:
         try:
             with trio.fail_after(_seconds(self.options.wait_timeout)):
                 await self._places.acquire()
@@ -192,15 +211,19 @@ class RedisClient:
 
     async def script(self, text: bytes, keys: Sequence[bytes], *arguments: bytes) -> Reply:
         """Run a Lua script of ours in the server. Raises RedisError."""
+        reply = await self._timed("script", self._script(text, keys, arguments))
+        if isinstance(reply, ServerError):
+            raise RedisError(str(reply))
+        return reply
+
+    async def _script(self, text: bytes, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Reply:
         digest = self._scripts.get(text)
         if digest is None:
             digest = self._scripts[text] = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
         rest = (b"%d" % len(keys), *keys, *arguments)
-        reply = await self.ask(b"EVALSHA", digest, *rest)
+        reply = await self._ask((b"EVALSHA", digest, *rest))
         if isinstance(reply, ServerError) and reply.code == "NOSCRIPT":
-            reply = await self.ask(b"EVAL", text, *rest)
-        if isinstance(reply, ServerError):
-            raise RedisError(str(reply))
+            reply = await self._ask((b"EVAL", text, *rest))
         return reply
 
     def close(self) -> None:

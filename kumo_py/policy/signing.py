@@ -50,6 +50,11 @@ class SigningThreads:
         self._threads = 0
         self._free = 0  # threads that have no job, less the jobs that have no thread
 
+    @property
+    def threads(self) -> tuple[int, int]:
+        """How many there are, and how many of them have nothing to do."""
+        return self._threads, max(0, self._free)
+
     def choose(self, threads: int) -> None:
         """Set the number of threads, for good (KumoMTA `set_signing_threads`). Raises ValueError."""
         if threads < 1:

@@ -57,6 +57,10 @@ class SourceHealth:
         """Reported failures by source and ailment, whether there is a rule for them or not."""
         self.suspensions: Counter[tuple[str, str]] = Counter()
         """How often a source that was well began to rest, by the same."""
+        self.bind_failures = 0
+        """Failures to bind a source's address, for whatever reason."""
+        self.proxy_failures = 0
+        """Failures to reach a proxy."""
         self.on_suspend: Callable[[str], None] = lambda source: None
         """Called with the name of a source that begins to rest."""
 

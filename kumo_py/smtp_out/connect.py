@@ -66,6 +66,8 @@ async def connect(
         text = f"{attempt.doing}timed out after {path.connect_timeout:g}s"
         raise ProxyUnreachable(text) if attempt.reaching_proxy else ConnectionFailed(text)
     except ConnectionFailed as err:
+        if isinstance(err, ProxyUnreachable):
+            queues.source_health.proxy_failures += 1
         if isinstance(err, Unplumbed):
             queues.source_health.report(source, Ailment.UNPLUMBED)
         elif isinstance(err, ProxyUnreachable | ProxyUnplumbed):
@@ -134,6 +136,7 @@ class _Attempt:
         try:
             sock.bind((address, 0))
         except OSError as err:
+            self._queues.source_health.bind_failures += 1
             failure = Unplumbed if err.errno == errno.EADDRNOTAVAIL else ConnectionFailed
             raise failure(f"{self.doing}bind {address}: {err.strerror}") from err
 

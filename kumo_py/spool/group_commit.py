@@ -71,6 +71,7 @@ class GroupCommit(ABC):
         self, config: SpoolConfig, ops: FileOps, index: dict[bytes, int], free_space: FreeSpace, lock_fd: int
     ) -> None:
         self.name = config.name
+        self.path = config.path
         self.notice: str | None = None
         self.problems: list[str] = []
         self.unhealthy = False

@@ -12,6 +12,7 @@ class Spool(Protocol):
     """What the rest of the node knows of a spool. Ids are 16 bytes. To be used from the trio thread."""
 
     name: str
+    path: str
     notice: str | None
     """What the operator should know about how the spool was opened."""
     problems: list[str]

@@ -12,6 +12,7 @@ from kumo_py.auth.dkim_keys import PrivateKey, load_private_key
 from kumo_py.auth.dkim_sign import Signer
 from kumo_py.core.duration import Duration
 from kumo_py.core.key_source import KeySource
+from kumo_py.core.histogram import Histogram, Latency
 from kumo_py.core.lruttl import LruTtl
 from kumo_py.core.options import convert
 from kumo_py.policy.conversion import LuaTable, LuaValue, plain, shown
@@ -83,12 +84,15 @@ class SignerCaches:
         self.signers: LruTtl[bytes, Signer] = LruTtl("dkim_signer_cache", 1024)
         self.keys: LruTtl[bytes, PrivateKey] = LruTtl("dkim_key_cache", 1024)
         self._loading: dict[bytes, trio.Event] = {}
+        self.key_fetch_time, self.creation_time = Histogram(), Histogram()
+        self.parse_time, self.sign_time = Latency(trio.current_time), Latency(trio.current_time)
 
     async def signer(self, ctx: LuaContext, options: object, what: str) -> Signer:
         """Raises ValueError, OSError or KeyError."""
         spec = orjson.dumps(options, option=orjson.OPT_SORT_KEYS)
         signer = self.signers.get(spec, trio.current_time())
         if signer is None:
+            started = trio.current_time()
             params = convert(options, SignerParams, what)
             signer = Signer(
                 await self._key(ctx, params.key, params.ttl),
@@ -100,7 +104,9 @@ class SignerCaches:
                 expiration=params.expiration,
                 over_sign=params.over_sign,
             )
-            self.signers.put(spec, signer, trio.current_time() + params.ttl)
+            now = trio.current_time()
+            self.creation_time.observe(now - started)
+            self.signers.put(spec, signer, now + params.ttl)
         return signer
 
     async def _key(self, ctx: LuaContext, source: KeySource, ttl: float) -> PrivateKey:
@@ -115,6 +121,7 @@ class SignerCaches:
                 break
             await loaded.wait()
         loaded = self._loading[spec] = trio.Event()
+        started = trio.current_time()
         try:
             data = await load_key(ctx.env, source)
             try:
@@ -124,7 +131,9 @@ class SignerCaches:
         finally:
             del self._loading[spec]
             loaded.set()
-        self.keys.put(spec, key, trio.current_time() + ttl)
+        now = trio.current_time()
+        self.key_fetch_time.observe(now - started)
+        self.keys.put(spec, key, now + ttl)
         return key
 
 

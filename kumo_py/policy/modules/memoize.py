@@ -111,6 +111,8 @@ class MemoCache:
         """Every result without its end; only with allow_stale_reads."""
         self._pending: dict[object, _Population] = {}
         self._computing: dict[int, _Population] = {}
+        self.errors = self.stale_reads = self.waiting = 0
+        """Results that could not be computed; old ones that were given; who waits for one now."""
 
     def lookup(self, key: object) -> tuple[LuaValue, LuaValue] | None:
         found = self.results.get(key, trio.current_time())
@@ -118,7 +120,10 @@ class MemoCache:
 
     def stale(self, key: object) -> tuple[LuaValue, LuaValue] | None:
         found = self._stale.get(key, 0.0)
-        return None if found is None else found.state()
+        if found is None:
+            return None
+        self.stale_reads += 1
+        return found.state()
 
     def resize(self, capacity: int) -> None:
         """Keep so many results."""
@@ -169,6 +174,7 @@ class MemoCache:
                 population.deadline = now + self.params.populate_timeout
                 ctx.deadline = min(ctx.deadline, population.deadline)
                 return b"fill", number
+        self.errors += 1
         population.failure = text
         self._end(population)
         return b"error", None
@@ -235,8 +241,12 @@ async def _wait(ctx: LuaContext, cache: MemoCache, *args: LuaValue) -> tuple[Lua
     key = _key(ctx, cache, args)
     population = cache.pending(key)
     if population is not None:
-        with trio.move_on_at(population.deadline):
-            await population.done.wait()
+        cache.waiting += 1
+        try:
+            with trio.move_on_at(population.deadline):
+                await population.done.wait()
+        finally:
+            cache.waiting -= 1
         if population.failure is not None:
             raise ValueError(population.failure)
         if not population.done.is_set() and (stale := cache.stale(key)) is not None:

@@ -15,7 +15,7 @@ from kumo_py.auth.dkim_verify import DkimCheck
 from kumo_py.dns import DnsError
 from kumo_py.message.authentication_results import AuthenticationResult, AuthenticationResults
 from kumo_py.message.headers import header_line
-from kumo_py.policy.modules.dkim import SIGNER
+from kumo_py.policy.modules.dkim import SIGNER, SignerCaches
 from kumo_py.policy.modules.dns import RESOLVER, resolver_for, txt_records
 from kumo_py.policy.modules.message import message
 from kumo_py.policy.registry import Param
@@ -46,12 +46,20 @@ async def dkim_sign(ctx: LuaContext, msg: Message, signer: Signer) -> None:
     """Put a DKIM-Signature on top of the message. Whatever changes the message has to come before."""
     data = await _content(ctx, msg)
     now = int(ctx.env.host.wall())
+    times = ctx.env.state(SignerCaches)
+    started = times.sign_time.start()
     if len(data) > INLINE:
         field = await _in_thread(ctx, partial(signer.sign, data, now))
     else:
-        draft = signer.draft(fields_to_sign(data), now)
+        parsing = times.parse_time.start()
+        fields = fields_to_sign(data)
+        if parsing is not None:
+            times.parse_time.stop(parsing)
+        draft = signer.draft(fields, now)
         sign = partial(signer.key.sign, draft.digest)
         field = draft.signed(await _in_thread(ctx, sign) if signer.key.is_slow else sign())
+    if started is not None:
+        times.sign_time.stop(started)
     msg.prepend(field)
 
 

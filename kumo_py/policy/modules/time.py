@@ -10,7 +10,7 @@ import trio
 from kumo_py.core.chrono_format import chrono_format
 from kumo_py.message.date import format_date, parse_date
 from kumo_py.message.rfc3339 import parse_rfc3339 as read_rfc3339
-from kumo_py.policy.event_times import EventTimes
+from kumo_py.policy.event_times import EventTime, EventTimes
 from kumo_py.policy.modules.kumo import kumo
 from kumo_py.policy.registry import Kind, Owner, Param
 from kumo_py.policy.types import BOOLEAN, BYTES, INTEGER, NUMBER, TEXT, TIME_DELTA, OneOf
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 time = Owner("kumo.time")
 
+MOST_LABELS = 500
 _SINCE = "2025.12.02-67ee9e96"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -56,7 +57,13 @@ class Timer:
 
 
 class UserLatencies(EventTimes):
-    """What timers measured, by their labels (KumoMTA's `user_lua_latency`)."""
+    """What timers measured, by their labels (KumoMTA's `user_lua_latency`).
+
+    A label may be made of what strangers write: after MOST_LABELS, all new ones are `(others)`.
+    """
+
+    def of(self, label: str) -> EventTime:
+        return self[label if label in self or len(self) < MOST_LABELS else "(others)"]
 
 
 def _out_of_range() -> ValueError:
@@ -113,7 +120,7 @@ def done(ctx: LuaContext, self: Timer) -> float | None:
         return None
     seconds = trio.current_time() - self.started
     self.started = None
-    ctx.env.state(UserLatencies)[self.label].add(seconds)
+    ctx.env.state(UserLatencies).of(self.label).add(seconds)
     return seconds
 
 
