@@ -11,8 +11,8 @@ import trio
 from kumo_py.auth.dkim_keys import PrivateKey, load_private_key
 from kumo_py.auth.dkim_sign import Signer
 from kumo_py.core.duration import Duration
-from kumo_py.core.key_source import KeySource
 from kumo_py.core.histogram import Histogram, Latency
+from kumo_py.core.key_source import KeySource
 from kumo_py.core.lruttl import LruTtl
 from kumo_py.core.options import convert
 from kumo_py.policy.conversion import LuaTable, LuaValue, plain, shown
