@@ -116,6 +116,7 @@ class FakeLog:
         self.rejections: list[tuple[str | None, tuple[str, ...], Response, LogContext]] = []
 
         self.wanted = True
+        self.audit: Any = None
 
     def wants(self, kind: RecordType) -> bool:
         return self.wanted

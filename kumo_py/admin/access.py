@@ -1,7 +1,8 @@
-"""Who may use an endpoint: KumoMTA's default access control list, and how a client shows who it is.
+"""Who may use an endpoint, and how a client shows who it is.
 
 A client is known by its address, and by what the policy makes of its Authorization header. What the policy says is
 kept for a minute, or until another policy takes over; a header is kept as a keyed digest, so that no password is.
+Access control lists then decide (policy/access_control.py): those of the policy, or ours.
 """
 
 from __future__ import annotations
@@ -17,39 +18,36 @@ import structlog
 import trio
 
 from kumo_py.admin.exchange import Refusal
+from kumo_py.core.acl import TRUSTED_GROUP
 from kumo_py.core.lruttl import LruTtl
 from kumo_py.core.policy import PolicyError, Rejection
 
 if TYPE_CHECKING:
     from kumo_py.admin.exchange import Request
-    from kumo_py.core.acl import AuthInfo
+    from kumo_py.core.acl import AuthInfo, Identity, Resource
+    from kumo_py.logs import DeliveryLog
     from kumo_py.policy import LuaPolicy
 
 log = structlog.get_logger("kumo_py.admin")
 
-TRUSTED_GROUP = "kumomta:http-listener-trusted-ip"
-"""The peers that a listener's `trusted_hosts` names are in it; a policy may put others there."""
 KEPT = 60.0
 """Seconds for which an answer of the policy holds."""
 CHALLENGE = [(b"www-authenticate", b'Basic realm="kumo-py"')]
 
 
 class Access(enum.Enum):
-    """Who may use an endpoint."""
+    """Who may use an endpoint unless the policy has rules of its own: what our rules come to."""
 
     ANYBODY = "anybody"
     AUTHENTICATED = "trusted hosts, and whoever the policy knows"
     TRUSTED = "trusted hosts"
 
-    def permits(self, auth: AuthInfo) -> bool:
-        if self is Access.ANYBODY or TRUSTED_GROUP in auth["groups"]:
-            return True
-        return self is Access.AUTHENTICATED and bool(auth["identities"])
-
 
 class _Node(Protocol):
     @property
     def policy(self) -> LuaPolicy: ...
+    @property
+    def log(self) -> DeliveryLog: ...
 
 
 class Authentication:
@@ -72,13 +70,19 @@ class Authentication:
         basic = event == "http_server_validate_auth_basic"
         context = "HttpBasicAuth" if basic else "BearerToken"
         name = args[0] or "" if basic else ""
+        attempted: Identity = {"identity": name, "context": context}
         answer = await self._ask(header, event, args)
         if answer is True:
-            auth["identities"].append({"identity": name, "context": context})
+            auth["identities"].append(attempted)
         elif isinstance(answer, dict):
             auth["identities"] += answer["identities"]
             auth["groups"] += answer["groups"]
-        else:
+            if not name and auth["identities"]:  # a token does not say whose it is
+                attempted = auth["identities"][0]
+        audit = self._node.log.audit
+        if audit is not None:
+            await audit.authenticated(attempted, auth, success=bool(answer))
+        if not answer:
             raise Refusal(401, f"{context} Authentication Failed for {name}", CHALLENGE)
         return auth
 
@@ -116,10 +120,17 @@ def _credentials(header: bytes) -> tuple[str, tuple[str | None, ...]]:
     raise Refusal(400, "Malformed or unsupported Authorization header: use Basic or Bearer")
 
 
-def not_permitted(auth: AuthInfo, method: str, resource: str) -> Refusal:
-    """What KumoMTA answers."""
+async def authorize(node: _Node, auth: AuthInfo, method: str, resource: Resource) -> None:
+    """Raises Refusal, in KumoMTA's words: 401 for who may not, 500 when the policy fails."""
+    try:
+        decision = await node.policy.access.check(resource, auth, method)
+    except (PolicyError, Rejection) as err:
+        log.error(f"get_acl_definition failed: {err}")
+        raise Refusal(500, "try again later") from None
+    if decision.allows:
+        return
     who = "<Unauthenticated>"
     if auth["identities"]:
         who = f"id=[{', '.join(one['identity'] for one in auth['identities'])}]"
-    text = f"{who}@ ip={auth['peer_address']} not permitted {method} on {resource}"
-    return Refusal(401, text, CHALLENGE)
+    verdict = "not permitted" if decision.rule is None else "denied"
+    raise Refusal(401, f"{who}@ ip={auth['peer_address']} {verdict} {method} on {resource.name}", CHALLENGE)

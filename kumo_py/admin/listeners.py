@@ -33,10 +33,6 @@ class HttpListeners:
 
     async def start(self, params: HttpListenerParams) -> str:
         """Bind, and serve; the address. Raises ValueError or OSError, also for a certificate that cannot be used."""
-        if self._node.policy.handles("get_acl_definition"):
-            log.warning(
-                "get_acl_definition is not asked in this version of kumo-py: KumoMTA's default rules hold"
-            )
         listener = HttpListener(self._node, self._shared, params)
         await listener.tls_context()
         listener.bind()

@@ -9,7 +9,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl
 
-from kumo_py.admin.access import Access, not_permitted
+from kumo_py.admin.access import Access, authorize
+from kumo_py.admin.browser import refuse_foreign
 from kumo_py.admin.call import Call
 from kumo_py.admin.exchange import Refusal
 from kumo_py.admin.health import check_liveness
@@ -29,7 +30,9 @@ from kumo_py.admin.operations import (
     suspend_ready_list,
 )
 from kumo_py.admin.overview import overview
+from kumo_py.admin.pages import NAMES, file, page
 from kumo_py.admin.policy_status import policy_reload, policy_status
+from kumo_py.core.acl import http_resource
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -71,6 +74,8 @@ ROUTES = (
     Route("DELETE", "/api/admin/suspend-ready-q/v1", Access.TRUSTED, suspend_ready_cancel),
     Route("POST", "/api/admin/bump-config-epoch", Access.TRUSTED, bump_config_epoch),
     Route("POST", "/api/admin/set_diagnostic_log_filter/v1", Access.TRUSTED, set_diagnostic_log_filter),
+    Route("GET", "/", Access.TRUSTED, page, while_starting=True),
+    *(Route("GET", f"/console/{name}", Access.TRUSTED, file(name), while_starting=True) for name in NAMES),
     Route("GET", "/api/kumo-py/overview/v1", Access.TRUSTED, overview),
     Route("GET", "/api/kumo-py/policy/v1", Access.TRUSTED, policy_status),
     Route("POST", "/api/kumo-py/policy/v1/reload", Access.TRUSTED, policy_reload),
@@ -90,13 +95,15 @@ class Api:
         self._node = node
         self._shared = shared
         self._params = params
-        self._address = address
+        self._resources = {path: http_resource(address, path) for path in _BY_PATH}
+        self._names = {name.lower() for name in (node.hostname, params.hostname) if name is not None}
 
     def trusts(self, peer_ip: str) -> bool:
         return peer_ip in self._params.trusted_hosts
 
     async def answer(self, request: Request) -> Response:
         """Raises Refusal."""
+        refuse_foreign(request, self._names)
         path, _, query = _ABSOLUTE.sub("", request.target).partition("?")
         methods = _BY_PATH.get(path)
         if methods is None:
@@ -108,9 +115,7 @@ class Api:
             raise Refusal(405, f"use {allowed.decode()} for {path}", [(b"allow", allowed)])
         trusted = self.trusts(request.peer_ip)
         request.auth = await self._shared.authentication.identify(request, trusted=trusted)
-        if not route.access.permits(request.auth):
-            resource = f"http_listener/{self._address}{path}"
-            raise not_permitted(request.auth, request.method, resource)
+        await authorize(self._node, request.auth, route.method, self._resources[path])
         if not route.while_starting and not self._node.ready:
             raise Refusal(503, "waiting for spool startup")
         try:

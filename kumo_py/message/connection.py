@@ -6,6 +6,11 @@ README: later changes do not flow).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kumo_py.core.acl import AuthInfo
+
 
 class ConnectionMeta:
     """A session's metadata, JSON values under string keys, and who its client turned out to be."""
@@ -19,7 +24,7 @@ class ConnectionMeta:
         """Identity, and how we know of it: KumoMTA's `context`."""
         self.groups: tuple[str, ...] = ()
 
-    def auth_info(self) -> dict[str, object]:
+    def auth_info(self) -> AuthInfo:
         """KumoMTA's AuthInfo, as plain data; a copy."""
         return {
             "peer_address": self.peer_ip,

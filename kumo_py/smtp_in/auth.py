@@ -13,6 +13,7 @@ from kumo_py.smtp_in.replies import Reply
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from kumo_py.core.acl import Identity
     from kumo_py.proto.command import Command
     from kumo_py.smtp_in.session import Answer, Session
 
@@ -55,9 +56,10 @@ async def _authenticate(session: Session, credentials: PlainCredentials) -> Repl
     answer = None
     if policy.handles("smtp_server_auth_plain"):
         answer = await session.ask("smtp_server_auth_plain", *credentials, session.meta)
-    if answer is None or answer is False:
-        return replies.AUTH_INVALID
     meta = session.meta
+    if answer is None or answer is False:
+        await _log(session, credentials.authc, success=False)
+        return replies.AUTH_INVALID
     if answer is True:
         authz, authc = credentials.authz, credentials.authc
         meta.identities += ((authz, _AUTHORIZATION), (authc, _AUTHENTICATION))
@@ -69,7 +71,16 @@ async def _authenticate(session: Session, credentials: PlainCredentials) -> Repl
     meta.values["authz_id"] = authz
     meta.values["authn_id"] = authc
     session.identity_changed()
+    await _log(session, credentials.authc, success=True)
     return replies.AUTH_OK
+
+
+async def _log(session: Session, name: str, *, success: bool) -> None:
+    """Write to the audit log, if there is one."""
+    audit = session.services.log.audit
+    if audit is not None:
+        identity: Identity = {"identity": name, "context": _AUTHENTICATION}
+        await audit.authenticated(identity, session.meta.auth_info(), success=success)
 
 
 def _identities(auth_info: Mapping[str, Any]) -> tuple[str, str]:

@@ -189,15 +189,6 @@ async def test_trusted_hosts(tmp_path: Path) -> None:
             assert (await client.get("/metrics")).status_code == 200
 
 
-async def test_rules_of_the_policy_are_named_as_not_asked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    more = "kumo.on('get_acl_definition', function() error 'asked' end)"
-    async with running(policy(tmp_path, more=more)) as node, api(node) as client:
-        assert (await client.get("/metrics")).status_code == 200
-    assert "get_acl_definition is not asked" in capsys.readouterr().out
-
-
 async def test_strangers_cannot_shut_others_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kumo_py.admin.listener.MAX_STRANGERS", 3)
     async with running(policy(tmp_path)) as node:

@@ -352,3 +352,17 @@ async def test_authentication_changes_what_a_listener_domain_allows(
     await client.command(f"AUTH PLAIN {GOOD}")
     await client.command("MAIL FROM:<a@b.test>")
     assert (await client.command("RCPT TO:<c@d.test>"))[:3] == "250"
+
+
+async def test_logins_go_to_the_audit_log(tls_node: MakeNode, client_context: ssl.SSLContext) -> None:
+    class Audit:
+        async def authenticated(self, identity: Any, auth: Any, *, success: bool) -> None:
+            seen.append((identity["identity"], success, len(auth["identities"])))
+
+    seen: list[tuple[str, bool, int]] = []
+    node = tls_node({"smtp_server_auth_plain": _check})
+    node.log.audit = Audit()
+    client = await _secured(node, client_context)
+    assert (await client.command(f"AUTH PLAIN {_plain('', 'user', 'wrong')}")).startswith("535")
+    assert (await client.command(f"AUTH PLAIN {GOOD}")).startswith("235")
+    assert seen == [("user", False, 0), ("user", True, 2)]

@@ -9,6 +9,7 @@ from kumo_py.policy.registry import Kind, Param
 from kumo_py.policy.types import CONNECTION, TEXT, VALUE
 
 if TYPE_CHECKING:
+    from kumo_py.core.acl import AuthInfo
     from kumo_py.policy.context import LuaContext
 
 connection = Kind("connection", ConnectionMeta, type=CONNECTION)
@@ -27,6 +28,6 @@ def set_meta(ctx: LuaContext, conn: ConnectionMeta, key: str, value: object) -> 
 
 
 @connection.function("auth_info", result=VALUE, since="2026.03.04-bb93ecb1")
-def auth_info(ctx: LuaContext, conn: ConnectionMeta) -> dict[str, object]:
+def auth_info(ctx: LuaContext, conn: ConnectionMeta) -> AuthInfo:
     """Who the client is: peer_address, identities (each with identity and context) and groups. A copy."""
     return conn.auth_info()
