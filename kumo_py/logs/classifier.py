@@ -43,10 +43,13 @@ CLASSIFIED = frozenset(
 """The types of records that get a label."""
 MAX_LENGTH = 8192
 """Characters of an answer that are looked at."""
-OUR_RULES = Path(__file__).parent / "data" / "iana.toml"
-"""Labels by enhanced status codes."""
-KUMOMTA_RULES = "/opt/kumomta/share/bounce_classifier/iana.toml"
-"""What policies name that were written for KumoMTA; where it is not installed, OUR_RULES take its place."""
+_DATA = Path(__file__).parent / "data"
+OUR_RULES = {
+    "/opt/kumomta/share/bounce_classifier/iana.toml": _DATA / "iana.toml",
+    "/opt/kumomta/share/community/bounces.toml": _DATA / "providers.toml",
+}
+"""Rules by enhanced status codes, and by what providers write: by the names that policies have which were written for
+KumoMTA. They take the place of its files where it is not installed."""
 _MEMORY = 64 * 1024 * 1024
 """Bytes that RE2 may use for all rules."""
 
@@ -116,8 +119,8 @@ class BounceClassifier:
 def read_rules(path: str) -> list[Rule]:
     """The rules of a file, in its order; blocks. Raises OSError, and ValueError that names the file."""
     file_path = Path(path)
-    if path == KUMOMTA_RULES and not file_path.exists():
-        file_path = OUR_RULES
+    if path in OUR_RULES and not file_path.exists():
+        file_path = OUR_RULES[path]
     text = file_path.read_bytes()
     try:
         content: object = tomli.loads(text.decode()) if path.endswith(".toml") else orjson.loads(text)

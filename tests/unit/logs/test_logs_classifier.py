@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import orjson
 import pytest
@@ -11,13 +11,10 @@ from structlog.testing import capture_logs
 from kumo_py.core.options import OptionError, convert
 from kumo_py.core.spool_id import SpoolIdSource
 from kumo_py.logs import ClassifierConfig, DeliveryLog, LocalLogsConfig, LogContext, RecordType
-from kumo_py.logs.classifier import KUMOMTA_RULES, OUR_RULES, BounceClassifier, Rule, read_rules
+from kumo_py.logs.classifier import OUR_RULES, BounceClassifier, Rule, read_rules
 from kumo_py.logs.reader import records
 from kumo_py.message.message import Message
 from kumo_py.proto.reply import Response
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def classifier(*rules: tuple[str, str], size: int = 100) -> BounceClassifier:
@@ -89,12 +86,23 @@ def test_a_hostile_answer_takes_linear_time() -> None:
     ],
 )
 def test_our_own_rules(text: str, expected: str) -> None:
-    config = ClassifierConfig(files=[str(OUR_RULES)])
+    # KumoMTA's path means our rules, where KumoMTA is not installed.
+    config = ClassifierConfig(files=["/opt/kumomta/share/bounce_classifier/iana.toml"])
     assert label(BounceClassifier.load(config), text) == expected
 
 
-def test_kumomta_path_means_our_rules_where_it_is_not_installed() -> None:
-    assert read_rules(KUMOMTA_RULES)[0].label == "InvalidRecipient"
+def test_rules_for_providers() -> None:
+    """Each example has the label that it should have, and each expression an example."""
+    *_, providers = own = list(OUR_RULES)
+    config = ClassifierConfig(files=[providers, own[0]])
+    one = BounceClassifier.load(config)
+    expressions = set(range(len(read_rules(providers))))
+    lines = (Path(__file__).parent / "bounce_examples.txt").read_text().splitlines()
+    for line in lines[1:]:
+        expected, _, text = line.partition(" ")
+        assert (text, label(one, text)) == (text, expected)
+        expressions -= set(one._set.Match(Response.from_text(int(text[:3]), text[4:]).to_single_line()) or ())
+    assert [read_rules(providers)[n].expression for n in sorted(expressions)] == []
 
 
 def test_files_are_merged_in_order(tmp_path: Path) -> None:
