@@ -95,7 +95,7 @@ async def _scheduled_queue(
 
 # -- ready queues --------------------------------------------------------------------------------------------
 async def ready_queue_states(call: Call) -> Response:
-    """GET /api/admin/ready-q-states/v1?queues=NAME,NAME: why ready queues have no more connections; all, if none is named."""
+    """GET /api/admin/ready-q-states/v1?queues=NAME,NAME: why they have no more connections; all, if none is named."""
     wanted = f",{call.query['queues']}," if call.query.get("queues") else None
     states = {}
     for number, ready in enumerate(list(call.node.queues.ready.values()), 1):

@@ -15,6 +15,15 @@ from kumo_py.admin.call import Call
 from kumo_py.admin.exchange import Refusal
 from kumo_py.admin.health import check_liveness
 from kumo_py.admin.injection import inject
+from kumo_py.admin.inspection import (
+    inspect_message,
+    inspect_ready_queue,
+    inspect_scheduled_queue,
+    ready_queue_states,
+    resolve_egress_path,
+)
+from kumo_py.admin.intervention import abort_dispatcher, compact_spool, rebind
+from kumo_py.admin.machine import machine_info, memory_stats, task_dump
 from kumo_py.admin.metrics_pages import metrics, metrics_json
 from kumo_py.admin.operations import (
     bounce,
@@ -72,6 +81,17 @@ ROUTES = (
     Route("POST", "/api/admin/suspend-ready-q/v1", Access.TRUSTED, suspend_ready),
     Route("GET", "/api/admin/suspend-ready-q/v1", Access.TRUSTED, suspend_ready_list),
     Route("DELETE", "/api/admin/suspend-ready-q/v1", Access.TRUSTED, suspend_ready_cancel),
+    Route("POST", "/api/admin/rebind/v1", Access.TRUSTED, rebind),
+    Route("GET", "/api/admin/inspect-message/v1", Access.TRUSTED, inspect_message),
+    Route("GET", "/api/admin/inspect-sched-q/v1", Access.TRUSTED, inspect_scheduled_queue),
+    Route("GET", "/api/admin/inspect-ready-q/v1", Access.TRUSTED, inspect_ready_queue),
+    Route("GET", "/api/admin/ready-q-states/v1", Access.TRUSTED, ready_queue_states),
+    Route("GET", "/api/admin/resolve-egress-path/v1", Access.TRUSTED, resolve_egress_path),
+    Route("POST", "/api/admin/abort-ready-q-conn/v1", Access.TRUSTED, abort_dispatcher),
+    Route("POST", "/api/admin/spool-compact/v1", Access.TRUSTED, compact_spool),
+    Route("GET", "/api/machine-info", Access.TRUSTED, machine_info, while_starting=True),
+    Route("GET", "/api/admin/memory/stats", Access.TRUSTED, memory_stats, while_starting=True),
+    Route("GET", "/api/admin/task-dump", Access.TRUSTED, task_dump, while_starting=True),
     Route("POST", "/api/admin/bump-config-epoch", Access.TRUSTED, bump_config_epoch),
     Route("POST", "/api/admin/set_diagnostic_log_filter/v1", Access.TRUSTED, set_diagnostic_log_filter),
     Route("GET", "/", Access.TRUSTED, page, while_starting=True),
