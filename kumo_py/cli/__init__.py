@@ -13,6 +13,7 @@ from kumo_py.cli.policy import bump_config_epoch, policy, set_log_filter
 from kumo_py.cli.serve import serve
 from kumo_py.cli.summary import provider_summary, queue_summary
 from kumo_py.cli.tailer import tailer
+from kumo_py.cli.top import top
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,6 +34,7 @@ for _command in (
     serve,
     set_log_filter,
     tailer,
+    top,
     *rules.COMMANDS,
 ):
     main.add_command(_command)
