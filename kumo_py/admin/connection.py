@@ -91,6 +91,9 @@ class Connection:
                 return False
             is_head = head.method == b"HEAD"
             response = await self._respond(head)
+            if response.take_over is not None:
+                await self._hand_over(response.take_over)
+                return False
         except h11.RemoteProtocolError as err:
             response = Response(f"not HTTP: {err}".encode(), err.error_status_hint)
         keep = self._is_received() and not self._ending
@@ -138,6 +141,14 @@ class Connection:
         except Exception:
             log.exception("an HTTP request failed", method=head.method, target=head.target)
             return Response(b"Error: this should not happen; the diagnostic log says more", 500)
+
+    async def _hand_over(self, take_over: Callable[[Transport, bytes], Awaitable[None]]) -> None:
+        """Raises OSError or trio.TooSlowError."""
+        self._waiting = scope = trio.CancelScope()
+        if self._ending:
+            scope.cancel()
+        with scope:
+            await take_over(self._transport, self._h11.trailing_data[0])
 
     async def _read_body(self) -> bytes:
         """Raises Refusal, OSError or h11.RemoteProtocolError."""

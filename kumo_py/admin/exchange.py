@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from kumo_py.core.acl import AuthInfo
+    from kumo_py.net.transport import Transport
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -52,12 +53,17 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """`body` in one piece, or as it is made."""
+    """`body` in one piece, or as it is made.
+
+    With `take_over` none is sent: the connection is that function's, from the response on, and ends with it. It gets
+    what the client has sent behind its request, and is cancelled when the node stops.
+    """
 
     body: bytes | AsyncGenerator[bytes, None] = b""
     status: int = 200
     content_type: bytes = TEXT
     headers: Headers = field(default_factory=list)
+    take_over: Callable[[Transport, bytes], Awaitable[None]] | None = None
 
 
 def text_response(text: str, status: int = 200) -> Response:

@@ -41,6 +41,7 @@ from kumo_py.admin.operations import (
 from kumo_py.admin.overview import overview
 from kumo_py.admin.pages import NAMES, file, page
 from kumo_py.admin.policy_status import policy_reload, policy_status
+from kumo_py.admin.traces import trace_smtp_client, trace_smtp_server
 from kumo_py.core.acl import http_resource
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ ROUTES = (
     Route("POST", "/api/admin/set_diagnostic_log_filter/v1", Access.TRUSTED, set_diagnostic_log_filter),
     Route("GET", "/", Access.TRUSTED, page, while_starting=True),
     *(Route("GET", f"/console/{name}", Access.TRUSTED, file(name), while_starting=True) for name in NAMES),
+    Route("GET", "/api/admin/trace-smtp-server/v1", Access.TRUSTED, trace_smtp_server, while_starting=True),
+    Route("GET", "/api/admin/trace-smtp-client/v1", Access.TRUSTED, trace_smtp_client, while_starting=True),
     Route("GET", "/api/kumo-py/overview/v1", Access.TRUSTED, overview),
     Route("GET", "/api/kumo-py/policy/v1", Access.TRUSTED, policy_status),
     Route("POST", "/api/kumo-py/policy/v1/reload", Access.TRUSTED, policy_reload),
