@@ -1,7 +1,7 @@
 // Rates over the last five minutes, made of the counters that the node tells, and small charts of them.
 
 import { element, setAttribute, setText } from "./dom.js";
-import { rate } from "./format.js";
+import { count, rate } from "./format.js";
 
 const WINDOW = 300; // seconds
 const GAP = 15; // seconds without an answer after which a line is broken
@@ -69,17 +69,18 @@ const svg = (tag, attributes) => {
 
 // A card with a name, the rate now, and its chart.
 export class Chart {
-  #name;
   #title;
   #value = element("output", { class: "value" }, "–");
-  #top = element("span", { class: "peak muted" });
+  #total = element("span");
+  #peak = element("span");
   #picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
   #area = svg("path", { class: "area" });
   #line = svg("path", { class: "line" });
 
   constructor(parent, name, title) {
-    this.#name = name;
+    this.name = name;
     this.#title = title;
+    this.#total.id = `total-${name}`;
     const baseline = svg("path", { class: "baseline", d: `M0 ${HEIGHT - 0.5}H${WIDTH}` });
     this.#picture.append(baseline, this.#area, this.#line);
     parent.append(
@@ -87,14 +88,15 @@ export class Chart {
         "figure",
         { class: `card chart ${name}`, id: `chart-${name}` },
         element("figcaption", {}, element("span", { class: "dot" }), title),
-        element("div", { class: "row" }, this.#value, this.#top),
+        element("div", { class: "row" }, this.#value, element("span", { class: "aside muted" }, this.#peak, this.#total)),
         this.#picture,
       ),
     );
   }
 
-  show(history, time) {
-    const points = history.rates(this.#name);
+  // `total` is the counter itself.
+  show(history, time, total) {
+    const points = history.rates(this.name);
     const peak = Math.max(0, ...points.map((point) => point.value ?? 0));
     const scale = Math.max(1, peak) * 1.08;
     const x = (at) => (((at - time + WINDOW) / WINDOW) * WIDTH).toFixed(1);
@@ -121,9 +123,10 @@ export class Chart {
     end();
     setAttribute(this.#line, "d", line);
     setAttribute(this.#area, "d", area);
-    const now = rate(history.now(this.#name));
+    const now = rate(history.now(this.name));
     setText(this.#value, now);
-    setText(this.#top, peak > 0 ? `peak ${rate(peak)}` : "");
+    setText(this.#peak, peak > 0 ? `peak ${rate(peak)}` : "");
+    setText(this.#total, `${count(total)} in all`);
     setAttribute(this.#picture, "aria-label", `${this.#title}: ${now} per second now, at most ${rate(peak)}`);
   }
 }

@@ -84,7 +84,7 @@ function show(overview, asked) {
   setText(find("#facts"), `up ${duration(node.uptime)} · policy epoch ${policy.epoch}`);
   setText(find("#version"), node.version);
   document.title = `${node.hostname} · kumo-py`;
-  for (const chart of charts) chart.show(history, time);
+  for (const chart of charts) chart.show(history, time, totals[chart.name]);
   showTotals(totals);
   showNotices(overview);
 
@@ -113,11 +113,7 @@ const TILES = [
   ["ready", "Ready", (totals) => count(totals.ready), () => "in ready queues"],
   ["connections", "Connections", (totals) => `${count(totals.connections_in)} in · ${count(totals.connections_out)} out`, () => "open now"],
   ["memory", "Memory", (totals) => bytes(totals.memory_usage), (totals) => (totals.memory_limit === null ? "no limit" : `of ${bytes(totals.memory_limit)}`)],
-  ["cpu", "CPU", () => cpu(), (totals) => `of a core · ${duration(totals.cpu_seconds)} in all`],
-  ["received", "Received", (totals) => count(totals.received), () => "since the start"],
-  ["delivered", "Delivered", (totals) => count(totals.delivered), () => "since the start"],
-  ["transfailed", "Deferred", (totals) => count(totals.transfailed), () => "attempts since the start"],
-  ["failed", "Bounced", (totals) => count(totals.failed), () => "and expired, since the start"],
+  ["cpu", "CPU", () => cpu(), (totals) => `of a core, ${duration(totals.cpu_seconds)} in all`],
 ];
 
 function cpu() {

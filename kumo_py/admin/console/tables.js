@@ -25,25 +25,28 @@ class Bar {
 }
 
 class LastError {
-  #when = element("span", { class: "muted when" });
-  #text = element("span", { class: "clamp" });
-  cell = element("td", { class: "trouble" }, this.#text, this.#when);
+  #when = element("span", { class: "muted" });
+  #text = document.createTextNode("");
+  #both = element("div", { class: "clamp" }, this.#when, this.#text);
+  cell = element("td", { class: "trouble" }, this.#both);
 
   show(error, now) {
-    setText(this.#when, error ? ago(error.when, now) : "");
+    setText(this.#when, error ? `${ago(error.when, now)} · ` : "");
     setText(this.#text, error ? error.text : "");
-    setAttribute(this.#text, "title", error ? error.text : null);
+    setAttribute(this.#both, "title", error ? error.text : null);
   }
 }
 
 class State {
   #badge = element("span", { class: "badge" });
-  #reason = element("span", { class: "clamp muted" });
+  #reason = element("div", { class: "clamp muted small" });
   cell = element("td", {}, this.#badge, this.#reason);
 
-  show(suspended, busy) {
-    this.#badge.dataset.kind = suspended !== null ? "suspended" : busy ? "active" : "idle";
-    setText(this.#badge, suspended !== null ? "suspended" : busy ? "active" : "idle");
+  // `otherwise` is the word for what is not suspended.
+  show(suspended, otherwise) {
+    const word = suspended === null ? otherwise : "suspended";
+    this.#badge.dataset.kind = word;
+    setText(this.#badge, word);
     setText(this.#reason, suspended ?? "");
     setAttribute(this.#reason, "title", suspended);
   }
@@ -113,7 +116,7 @@ export function showScheduled(table, queues, context, open) {
       bar.show(queue.messages, most);
       setText(oldest, queue.oldest === null ? "" : duration(queue.oldest));
       error.show(queue.last_error, time);
-      state.show(queue.suspended, queue.messages > 0);
+      state.show(queue.suspended, queue.messages ? "waiting" : "empty");
     });
   }, (queue) => ({ queue, most, now: context.now }));
   const text = context.match ? "No scheduled queue has this in its name." : "No scheduled queues: nothing waits.";
@@ -143,7 +146,7 @@ export function showReady(table, queues, context, growth, open) {
       setText(connections, `${count(queue.connections)} / ${compact(queue.connection_limit)}`);
       for (const [kind, cell] of rates) setText(cell, rate(growth.of(queue.name, kind)));
       error.show(queue.last_error, time);
-      state.show(queue.suspended, queue.messages > 0 || queue.connections > 0);
+      state.show(queue.suspended, queue.connections ? "sending" : queue.messages ? "waiting" : "idle");
     });
   }, (queue) => ({ queue, most, now: context.now }));
   const text = context.match ? "No ready queue has this in its name." : "No ready queues: nothing has been sent lately.";
