@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
-from kumo_py.cli import rules
+from kumo_py.cli import inspect, intervention, rules
 from kumo_py.cli.endpoint import global_endpoint_option
 from kumo_py.cli.explain import explain
 from kumo_py.cli.logs import logs
 from kumo_py.cli.lua import lua
+from kumo_py.cli.markdown import markdown_help
 from kumo_py.cli.policy import bump_config_epoch, policy, set_log_filter
 from kumo_py.cli.serve import serve
 from kumo_py.cli.summary import provider_summary, queue_summary
@@ -28,6 +29,7 @@ for _command in (
     explain,
     logs,
     lua,
+    markdown_help,
     policy,
     provider_summary,
     queue_summary,
@@ -35,6 +37,8 @@ for _command in (
     set_log_filter,
     tailer,
     top,
+    *inspect.COMMANDS,
+    *intervention.COMMANDS,
     *rules.COMMANDS,
 ):
     main.add_command(_command)
