@@ -15,6 +15,7 @@ from kumo_py.cli.serve import serve
 from kumo_py.cli.summary import provider_summary, queue_summary
 from kumo_py.cli.tailer import tailer
 from kumo_py.cli.top import top
+from kumo_py.cli.trace import trace_smtp_client, trace_smtp_server
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,6 +38,8 @@ for _command in (
     set_log_filter,
     tailer,
     top,
+    trace_smtp_client,
+    trace_smtp_server,
     *inspect.COMMANDS,
     *intervention.COMMANDS,
     *rules.COMMANDS,

@@ -64,22 +64,14 @@ class Endpoint:
             request = httpx.request if self._client is None else self._client.request
             response = request(method, url, json=body, timeout=timeout)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as err:
-            raise click.ClickException(
-                f"'{self.url}' is no URL of a node, such as {DEFAULT}: {err}"
-            ) from None
+            raise no_url(self.url, err) from None
         except httpx.TimeoutException:
             raise click.ClickException(f"{method} {url}: no answer within {timeout:g}s") from None
         except httpx.HTTPError as err:
-            raise click.ClickException(
-                f"{method} {url}: {err}. Does the node run, with kumo.start_http_listener in its init event? "
-                "--endpoint or KUMO_KCLI_ENDPOINT say where"
-            ) from None
+            raise unreachable(f"{method} {url}", err) from None
         if response.status_code == 200 or response.status_code in accept:
             return response
-        hint = ""
-        if response.status_code == 401:
-            hint = "; the listener's trusted_hosts say who may"
-        raise click.ClickException(f"{method} {url}: {response.status_code} {printable(response.text)}{hint}")
+        raise refused(f"{method} {url}", response.status_code, response.text)
 
     def _json(self, response: httpx.Response) -> Any:  # noqa: ANN401
         try:
@@ -89,6 +81,25 @@ class Endpoint:
             raise click.ClickException(
                 f"{url}: this is no answer of a node: {printable(response.text[:200])}"
             ) from None
+
+
+def no_url(url: str, err: Exception) -> click.ClickException:
+    """For what is no URL of a node."""
+    return click.ClickException(f"'{url}' is no URL of a node, such as {DEFAULT}: {err}")
+
+
+def unreachable(request: str, err: Exception) -> click.ClickException:
+    """Where nobody answers."""
+    return click.ClickException(
+        f"{request}: {err}. Does the node run, with kumo.start_http_listener in its init event? "
+        "--endpoint or KUMO_KCLI_ENDPOINT say where"
+    )
+
+
+def refused(request: str, status: int, text: str) -> click.ClickException:
+    """Where the node says no."""
+    hint = "; the listener's trusted_hosts say who may" if status == 401 else ""
+    return click.ClickException(f"{request}: {status} {printable(text)}{hint}")
 
 
 def endpoint_option(command: F, envvar: str | None = None) -> F:
