@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from kumo_py.admin.endpoint import endpoint, json_of
 from kumo_py.admin.exchange import Refusal, json_response
 from kumo_py.admin.node import not_accepting
 from kumo_py.core.policy import PolicyError, Rejection
-from kumo_py.inject import InjectRequest, Origin
+from kumo_py.inject import InjectRequest, InjectResult, Origin
 from kumo_py.spool import SpoolError
 
 if TYPE_CHECKING:
@@ -17,8 +18,29 @@ if TYPE_CHECKING:
     from kumo_py.admin.exchange import Response
 
 
+_EXAMPLE = {
+    "envelope_sender": "news@a.example",
+    "recipients": [{"email": "jo@b.example", "name": "Jo", "substitutions": {"city": "Ghent"}}],
+    "content": {
+        "from": {"email": "news@a.example", "name": "The news"},
+        "subject": "Hello {{ name }}",
+        "text_body": "What is new in {{ city }}",
+    },
+}
+
+
+@endpoint(
+    takes=InjectRequest,
+    example=_EXAMPLE,
+    gives=json_of(InjectResult),
+    fails={422: "Nobody can be served by this request.", 503: "No mail is taken just now."},
+)
 async def inject(call: Call) -> Response:
-    """The counts of successes and failures; 422 for a request that nobody can be served by."""
+    """Make a message for each recipient and queue it.
+
+    The answer is 200 even if some recipients failed: it says for whom, and why. With `deferred_generation` the request
+    itself is queued, and all counts are zero.
+    """
     reason = not_accepting(call.node)
     if reason is not None:
         raise Refusal(503, f"Error: {reason}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from kumo_py.admin import parameters
+from kumo_py.admin.endpoint import Parameter, endpoint, json_of
 from kumo_py.admin.exchange import JSON, Refusal, Response, json_response
 from kumo_py.core.duration import format_duration
 from kumo_py.core.policy import PolicyError, Rejection
@@ -38,8 +39,16 @@ _SLICE = 256
 
 
 # -- messages ------------------------------------------------------------------------------------------------
+@endpoint(
+    query=(
+        Parameter("id", "Of the message.", required=True),
+        Parameter("want_body", "Whether its content is wanted too.", "boolean"),
+    ),
+    gives=json_of(dict[str, Any]),
+    fails={500: "There is no such message, or the spool cannot read it."},
+)
 async def inspect_message(call: Call) -> Response:
-    """GET /api/admin/inspect-message/v1?id=ID&want_body=true"""
+    """GET /api/admin/inspect-message/v1?id=ID&want_body=true: a message in the spool."""
     id = parameters.text(call.query, "id")
     want_body = parameters.flag(call.query, "want_body")
     try:
@@ -55,8 +64,17 @@ async def inspect_message(call: Call) -> Response:
     return Response(to_json({"id": known.hex(), "message": found}), content_type=JSON)
 
 
+@endpoint(
+    query=(
+        Parameter("queue_name", "Of the scheduled queue.", required=True),
+        Parameter("limit", "Messages at most; without it all.", "integer"),
+        Parameter("want_body", "Whether their contents are wanted too.", "boolean"),
+    ),
+    gives=json_of(dict[str, Any]),
+    fails={404: "There is no such queue."},
+)
 async def inspect_scheduled_queue(call: Call) -> Response:
-    """GET /api/admin/inspect-sched-q/v1?queue_name=NAME&limit=5&want_body=true: all its messages without a limit."""
+    """GET /api/admin/inspect-sched-q/v1?queue_name=NAME&limit=5&want_body=true: a scheduled queue and its messages."""
     name = parameters.text(call.query, "queue_name")
     limit = parameters.count(call.query, "limit")
     want_body = parameters.flag(call.query, "want_body")
@@ -94,8 +112,12 @@ async def _scheduled_queue(
 
 
 # -- ready queues --------------------------------------------------------------------------------------------
+@endpoint(
+    query=(Parameter("queues", "Their names, with commas between; all, if none is named."),),
+    gives=json_of(dict[str, Any]),
+)
 async def ready_queue_states(call: Call) -> Response:
-    """GET /api/admin/ready-q-states/v1?queues=NAME,NAME: why they have no more connections; all, if none is named."""
+    """GET /api/admin/ready-q-states/v1?queues=NAME,NAME: why ready queues have no more connections."""
     wanted = f",{call.query['queues']}," if call.query.get("queues") else None
     states = {}
     for number, ready in enumerate(list(call.node.queues.ready.values()), 1):
@@ -107,8 +129,16 @@ async def ready_queue_states(call: Call) -> Response:
     return json_response({"states_by_ready_queue": states})
 
 
+@endpoint(
+    query=(
+        Parameter("queue_name", "Of the ready queue.", required=True),
+        Parameter("include_scheduled_queues", "Whether those that lead to it are wanted too.", "boolean"),
+    ),
+    gives=json_of(dict[str, Any]),
+    fails={404: "There is no such queue."},
+)
 async def inspect_ready_queue(call: Call) -> Response:
-    """GET /api/admin/inspect-ready-q/v1?queue_name=NAME&include_scheduled_queues=true"""
+    """GET /api/admin/inspect-ready-q/v1?queue_name=NAME&include_scheduled_queues=true: a ready queue."""
     name = parameters.text(call.query, "queue_name")
     with_scheduled = parameters.flag(call.query, "include_scheduled_queues")
     queues = call.node.queues
@@ -190,8 +220,16 @@ def _time(unix: float) -> str:
 
 
 # -- paths ---------------------------------------------------------------------------------------------------
+@endpoint(
+    query=(
+        Parameter("domain", "Where mail would go.", required=True, example="b.example"),
+        Parameter("source", "The egress source that it would leave by."),
+    ),
+    gives=json_of(dict[str, Any]),
+    fails={500: "The policy fails, or the domain cannot be resolved."},
+)
 async def resolve_egress_path(call: Call) -> Response:
-    """GET /api/admin/resolve-egress-path/v1?domain=DOMAIN&source=NAME: what the policy says of it now."""
+    """GET /api/admin/resolve-egress-path/v1?domain=DOMAIN&source=NAME: what the policy says now of a way out."""
     domain = parameters.text(call.query, "domain")
     source = call.query.get("source", "unspecified")
     try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
 import structlog
 
+from kumo_py.admin.endpoint import endpoint, json_of
 from kumo_py.admin.exchange import Refusal, json_response, text_response
 from kumo_py.core.policy import no_handler
 from kumo_py.core.suggest import nearest
@@ -36,8 +37,13 @@ class CompactRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     name: str
 
 
+@endpoint(
+    takes=RebindRequest,
+    example={"reason": "moved", "data": {"tenant": "acme"}},
+    gives=json_of(dict[str, Any]),
+)
 async def rebind(call: Call) -> Response:
-    """POST /api/admin/rebind/v1: it goes on after the response; see queue/rebind.py."""
+    """POST /api/admin/rebind/v1: put messages that wait into other queues. It goes on after the response."""
     request = await call.json(RebindRequest)
     queues = call.node.queues
     if request.trigger_rebind_event and not call.node.policy.handles("rebind_message"):
@@ -57,8 +63,9 @@ async def _rebind(queues: Queues, request: RebindRequest) -> None:
         log.info("a rebind is over", reason=request.reason, moved=moved)
 
 
+@endpoint(takes=AbortRequest, fails={404: "There is no such session."})
 async def abort_dispatcher(call: Call) -> Response:
-    """POST /api/admin/abort-ready-q-conn/v1: what it has in hand is tried again."""
+    """POST /api/admin/abort-ready-q-conn/v1: end a session. What it has in hand is tried again."""
     request = await call.json(AbortRequest)
     ready = call.node.queues.ready.get(request.queue_name)
     if ready is None or not ready.abort_dispatcher(str(request.session_id)):
@@ -67,8 +74,9 @@ async def abort_dispatcher(call: Call) -> Response:
     return text_response(f"aborted {request.session_id}")
 
 
+@endpoint(takes=CompactRequest, fails={500: "There is no such spool, or the disk fails."})
 async def compact_spool(call: Call) -> Response:
-    """POST /api/admin/spool-compact/v1: answered when it is done."""
+    """POST /api/admin/spool-compact/v1: drop what a spool holds of messages that are gone. Answered when it is done."""
     request = await call.json(CompactRequest)
     spools = call.node.spools
     spool = spools.get(request.name)

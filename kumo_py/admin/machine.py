@@ -11,11 +11,12 @@ import uuid
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from kumo_py.admin import parameters
+from kumo_py.admin.endpoint import Parameter, endpoint, json_of
 from kumo_py.admin.exchange import json_response, text_response
 from kumo_py.admin.task_tree import task_tree
 from kumo_py.queue.admin import Timestamp
@@ -32,8 +33,9 @@ _DUMP_TIME = 5
 """Seconds that a task dump may take unless the request says so."""
 
 
+@endpoint(gives=json_of(dict[str, Any]))
 async def machine_info(call: Call) -> Response:
-    """GET /api/machine-info: KumoMTA's MachineInfoV1.
+    """GET /api/machine-info: the machine that the node runs on (KumoMTA's MachineInfoV1).
 
     The providers of clouds are not asked who the machine is, so that the fingerprint has no id of theirs.
     """
@@ -105,8 +107,9 @@ def _container_runtime() -> str | None:
 
 
 # -- memory --------------------------------------------------------------------------------------------------
+@endpoint()
 async def memory_stats(call: Call) -> Response:
-    """GET /api/admin/memory/stats: text for people, which may change."""
+    """GET /api/admin/memory/stats: what memory is used for: text for people, which may change."""
     status = await trio.to_thread.run_sync(_read, "/proc/self/status")
     return text_response("\n".join(_memory(call.node, status)) + "\n")
 
@@ -139,6 +142,7 @@ def _mib(size: int) -> str:
 
 
 # -- tasks ---------------------------------------------------------------------------------------------------
+@endpoint(query=(Parameter("timeout", "Seconds that it may take.", "integer"),))
 async def task_dump(call: Call) -> Response:
     """GET /api/admin/task-dump?timeout=SECONDS: all tasks and where each is; text for people, which may change."""
     timeout = parameters.count(call.query, "timeout")

@@ -7,6 +7,8 @@ from uuid import UUID
 
 import msgspec
 
+from kumo_py.admin.answers import Bounce, BounceMade, Made, ReadySuspension, Suspension
+from kumo_py.admin.endpoint import endpoint, json_of
 from kumo_py.admin.exchange import Refusal, json_response, text_response
 from kumo_py.queue.admin import BounceRequest, SuspendReadyRequest, SuspendRequest
 
@@ -33,8 +35,13 @@ class FilterRequest(_Options, frozen=True):
     filter: str
 
 
+@endpoint(
+    takes=BounceRequest,
+    example={"domain": "b.example", "reason": "list was bought"},
+    gives=json_of(BounceMade),
+)
 async def bounce(call: Call) -> Response:
-    """POST /api/admin/bounce/v1: messages that wait bounce too, after the response."""
+    """POST /api/admin/bounce/v1: bounce messages, for a while. Those that wait bounce too, after the response."""
     request = await call.json(BounceRequest)
     queues = call.node.queues
     rule = call.node.admin.bounce(request)
@@ -43,43 +50,55 @@ async def bounce(call: Call) -> Response:
     return json_response({"id": rule.id, "bounced": {}, "total_bounced": 0})
 
 
+@endpoint(gives=json_of(list[Bounce]))
 async def bounce_list(call: Call) -> Response:
-    """GET /api/admin/bounce/v1"""
+    """GET /api/admin/bounce/v1: the rules by which messages bounce now."""
     return json_response(call.node.admin.list_bounces())
 
 
+@endpoint(takes=CancelRequest, fails={404: "There is no rule of this id."})
 async def bounce_cancel(call: Call) -> Response:
-    """DELETE /api/admin/bounce/v1"""
+    """DELETE /api/admin/bounce/v1: end one."""
     return await _cancel(call, call.node.admin.bounces.remove, "bounce")
 
 
+@endpoint(
+    takes=SuspendRequest,
+    example={"tenant": "acme", "reason": "invoice", "duration": "1h"},
+    gives=json_of(Made),
+)
 async def suspend(call: Call) -> Response:
-    """POST /api/admin/suspend/v1"""
+    """POST /api/admin/suspend/v1: let scheduled queues try nothing, for a while."""
     return json_response({"id": call.node.admin.suspend(await call.json(SuspendRequest))})
 
 
+@endpoint(gives=json_of(list[Suspension]))
 async def suspend_list(call: Call) -> Response:
-    """GET /api/admin/suspend/v1"""
+    """GET /api/admin/suspend/v1: which scheduled queues are suspended."""
     return json_response(call.node.admin.list_suspensions())
 
 
+@endpoint(takes=CancelRequest, fails={404: "There is no rule of this id."})
 async def suspend_cancel(call: Call) -> Response:
-    """DELETE /api/admin/suspend/v1"""
+    """DELETE /api/admin/suspend/v1: end a suspension."""
     return await _cancel(call, call.node.admin.suspensions.remove, "suspend")
 
 
+@endpoint(takes=SuspendReadyRequest, gives=json_of(Made))
 async def suspend_ready(call: Call) -> Response:
-    """POST /api/admin/suspend-ready-q/v1"""
+    """POST /api/admin/suspend-ready-q/v1: let a ready queue send nothing, for a while."""
     return json_response({"id": call.node.admin.suspend_ready(await call.json(SuspendReadyRequest))})
 
 
+@endpoint(gives=json_of(list[ReadySuspension]))
 async def suspend_ready_list(call: Call) -> Response:
-    """GET /api/admin/suspend-ready-q/v1"""
+    """GET /api/admin/suspend-ready-q/v1: which ready queues are suspended."""
     return json_response(call.node.admin.list_ready_suspensions())
 
 
+@endpoint(takes=CancelRequest, fails={404: "There is no rule of this id."})
 async def suspend_ready_cancel(call: Call) -> Response:
-    """DELETE /api/admin/suspend-ready-q/v1"""
+    """DELETE /api/admin/suspend-ready-q/v1: end a suspension."""
     return await _cancel(call, call.node.admin.end_ready_suspension, "suspend-ready-q")
 
 
@@ -90,14 +109,16 @@ async def _cancel(call: Call, remove: Callable[[str], bool], what: str) -> Respo
     return text_response(f"removed {id}")
 
 
+@endpoint()
 async def bump_config_epoch(call: Call) -> Response:
     """POST /api/admin/bump-config-epoch: the policy is read again, soon."""
     call.node.bump_config_epoch()
     return text_response("")
 
 
+@endpoint(takes=FilterRequest, example={"filter": "kumod=info,lua=debug"})
 async def set_diagnostic_log_filter(call: Call) -> Response:
-    """POST /api/admin/set_diagnostic_log_filter/v1"""
+    """POST /api/admin/set_diagnostic_log_filter/v1: which diagnostic lines are logged from now on."""
     request = await call.json(FilterRequest)
     try:
         call.node.set_diagnostic_filter(request.filter)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import trio
 
+from kumo_py.admin.endpoint import Parameter, endpoint, json_of
 from kumo_py.admin.exchange import Refusal, json_response
 from kumo_py.admin.policy_status import describe_policy
 from kumo_py.admin.survey import Order, View
@@ -41,8 +42,16 @@ _DELIVERED = (RecordType.Delivery, RecordType.XferOut)
 _FAILED = (RecordType.Bounce, RecordType.Expiration, RecordType.AdminBounce)
 
 
+@endpoint(
+    query=(
+        Parameter("limit", "Queues of each kind at most; 50 unless given.", "integer"),
+        Parameter("order", "Which come first: `size`, `age` or `errors`."),
+        Parameter("match", "What queues must have in their names."),
+    ),
+    gives=json_of(dict[str, Any]),
+)
 async def overview(call: Call) -> Response:
-    """GET /api/kumo-py/overview/v1?limit=50&order=size|age|errors&match=PART
+    """GET /api/kumo-py/overview/v1?limit=50&order=size|age|errors&match=PART: a node at a glance.
 
     The queues that come first in the order, of those that have `match` in their names; sums over all. Deliveries and
     failures are counted by recipient, as in the metrics. Times are RFC 3339, ages seconds, sizes bytes.

@@ -13,12 +13,14 @@ from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from kumo_py.admin.endpoint import Answer, endpoint
 from kumo_py.admin.exchange import Refusal, Response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator
 
     from kumo_py.admin.call import Call
+    from kumo_py.admin.endpoint import Endpoint
     from kumo_py.admin.exchange import Headers
 
 NAMES = (
@@ -41,6 +43,7 @@ _TYPES = {
     ".js": b"text/javascript; charset=utf-8",
     ".svg": b"image/svg+xml",
 }
+_FAILS = {404: "The console is off."}
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
@@ -55,18 +58,21 @@ _HEADERS = [
 ]
 
 
+@endpoint(gives=Answer("text/html"), fails=_FAILS)
 async def page(call: Call) -> Response:
-    """GET /"""
+    """GET /: the web console."""
     return _answer(call, "index.html")
 
 
-def file(name: str) -> Callable[[Call], Awaitable[Response]]:
+def file(name: str) -> Endpoint:
     """GET /console/NAME"""
 
-    async def endpoint(call: Call) -> Response:
+    @endpoint(gives=Answer(_media_type(name).decode().partition(";")[0]), fails=_FAILS)
+    async def answer(call: Call) -> Response:
+        """A file of the web console."""
         return _answer(call, name)
 
-    return endpoint
+    return answer
 
 
 def _answer(call: Call, name: str) -> Response:
@@ -75,10 +81,14 @@ def _answer(call: Call, name: str) -> Response:
         raise Refusal(404, "the console is off: see the console option of kumo.start_http_listener")
     content, tag = _read(name)
     headers: Headers = [*_HEADERS, (b"etag", tag)]
-    type_ = _TYPES[PurePosixPath(name).suffix]
+    type_ = _media_type(name)
     if _is_known(call.request.header(b"if-none-match") or b"", tag):
         return Response(_nothing(), 304, type_, headers)
     return Response(content, 200, type_, headers)
+
+
+def _media_type(name: str) -> bytes:
+    return _TYPES[PurePosixPath(name).suffix]
 
 
 @cache

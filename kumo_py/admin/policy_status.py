@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from kumo_py.admin.answers import Policy
+from kumo_py.admin.endpoint import endpoint, json_of
 from kumo_py.admin.exchange import json_response
 
 if TYPE_CHECKING:
@@ -13,13 +15,15 @@ if TYPE_CHECKING:
     from kumo_py.admin.node import Node
 
 
+@endpoint(gives=json_of(Policy))
 async def policy_status(call: Call) -> Response:
-    """GET /api/kumo-py/policy/v1: the fields of PolicyStatus, the policy's path, and all files that it has read."""
+    """GET /api/kumo-py/policy/v1: which policy runs, since when, and what became of the last edit."""
     return json_response(describe_policy(call.node))
 
 
+@endpoint(gives=json_of(Policy), fails={409: "The policy as it is now is refused: the status says why."})
 async def policy_reload(call: Call) -> Response:
-    """POST /api/kumo-py/policy/v1/reload: the status once it is over; 409 if the policy as it is now is refused."""
+    """POST /api/kumo-py/policy/v1/reload: read the policy again, at once; the status when that is over."""
     reloader = call.node.reloader
     assert reloader is not None
     await reloader.reload()

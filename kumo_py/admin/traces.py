@@ -18,6 +18,7 @@ import msgspec
 import orjson
 import trio
 
+from kumo_py.admin.endpoint import endpoint
 from kumo_py.admin.exchange import Refusal
 from kumo_py.admin.websocket import websocket_response
 from kumo_py.core.cidr import CidrSet
@@ -114,14 +115,18 @@ _CLIENT_KEYS: Final = (
 )
 """Each allow-list, and the property that it is about."""
 
+_FAILS: Final = {426: "It is no WebSocket request.", 503: "Too many traces are going on already."}
 
+
+@endpoint(upgrades=ServerRequest, fails=_FAILS)
 async def trace_smtp_server(call: Call) -> Response:
-    """GET /api/admin/trace-smtp-server/v1: what happens in incoming sessions."""
+    """GET /api/admin/trace-smtp-server/v1: what happens in incoming sessions, over WebSocket, as JSON."""
     return _trace(call, call.node.traces.server, ServerRequest)
 
 
+@endpoint(upgrades=ClientRequest, fails=_FAILS)
 async def trace_smtp_client(call: Call) -> Response:
-    """GET /api/admin/trace-smtp-client/v1: what happens in outgoing sessions."""
+    """GET /api/admin/trace-smtp-client/v1: what happens in outgoing sessions, over WebSocket, as JSON."""
     return _trace(call, call.node.traces.client, ClientRequest)
 
 
