@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of pages: selenium with Debian's chromium and chromedriver, which it never downloads."""
+"""A headless Chromium for tests of pages: selenium with the system's chromium and chromedriver; none is downloaded."""
 
 from __future__ import annotations
 

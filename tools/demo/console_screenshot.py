@@ -162,23 +162,15 @@ def main() -> None:
         ending.callback(sender.join)
         ending.callback(stop.set)
         time.sleep(chosen.seconds / 2)
+        ready = "ip-2->gmail-smtp-in.l.google.com@smtp_client"
         rules = (
             ("suspend", {"tenant": "initech", "reason": "list under review", "duration": "2h"}),
-            (
-                "suspend-ready-q",
-                {
-                    "name": "ip-2->gmail-smtp-in.l.google.com@smtp_client",
-                    "reason": "ticket 4711: warm-up",
-                    "duration": "40m",
-                },
-            ),
+            ("suspend-ready-q", {"name": ready, "reason": "ticket 4711: warm-up", "duration": "40m"}),
         )
         for kind, body in rules:
             httpx.post(f"{url}/api/admin/{kind}/v1", json=body).raise_for_status()
         if chosen.broken_policy:
-            (directory / "relay/policy.lua").write_text(
-                policy.replace("connection_limit", "conection_limit") + "\nlocal x = \n"
-            )
+            (directory / "relay/policy.lua").write_text(f"{policy}\nlocal x = \n")
         time.sleep(chosen.seconds / 2)
         if chosen.open:
             driver.find_element(

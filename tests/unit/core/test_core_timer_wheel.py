@@ -79,6 +79,22 @@ def test_a_clock_that_steps_back_does_no_harm() -> None:
     assert wheel.advance(1005.0) == ["later"]
 
 
+def test_slices_go_on_while_the_wheel_changes() -> None:
+    wheel: TimerWheel[int] = TimerWheel(1.0, 0.0)
+    dues = [0.0] * 10 + [1.0 + number % 700 for number in range(2000)] + [3000.0] * 40
+    for number, due in enumerate(dues):
+        wheel.insert(due, number)
+    assert sorted(item for piece in wheel.slices(64) for item in piece) == list(range(len(dues)))
+    assert max(map(len, wheel.slices(64))) < 2 * 64
+    seen = []
+    for piece in wheel.slices(64):
+        seen += piece
+        wheel.insert(5000.0, -1)
+        wheel.advance(len(seen))
+    assert set(range(len(dues))) <= set(seen)
+    assert list(TimerWheel(1.0, 0.0).slices(64)) == []
+
+
 def test_iteration_and_draining() -> None:
     wheel: TimerWheel[int] = TimerWheel(1.0, 0.0)
     for due in (0, 1, 5, 5, 2000, 10**7):
