@@ -75,14 +75,11 @@ def websocket_response(request: Request, stream: Stream) -> Response:
 
     async def take_over(transport: Transport, early: bytes) -> None:
         websocket = WebSocket(transport, protocol, max_message=MAX_REQUEST)
-        end: _End = (CloseReason.INTERNAL_ERROR, "")
+        end: _End = (CloseReason.GOING_AWAY, "the node is shutting down")  # if this is cancelled
         try:
             with stream.open():
                 await websocket.accept(early)
                 end = await _serve(websocket, stream)
-        except trio.Cancelled:
-            end = (CloseReason.GOING_AWAY, "the node is shutting down")
-            raise
         finally:
             with trio.move_on_after(_GOODBYE_TIME, shield=True):
                 await websocket.say_goodbye(*end)
