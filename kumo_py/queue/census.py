@@ -8,12 +8,12 @@ itself where it is by then: it may have gone.
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kumo_py.queue.scheduled import ScheduledQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from kumo_py.message.message import Message
     from kumo_py.queue.queues import Queues
@@ -30,50 +30,41 @@ def waiting(queues: Queues) -> Iterator[Message]:
     return (msg for items, size in parts for msg in islice(items, size))
 
 
-class Part(NamedTuple):
-    """Messages that were in one place."""
-
-    messages: Sequence[Message]
-    size: int
-    """Those at the front are meant."""
-    ready: ReadyQueue | None
-    """Where they were, if it was a ready queue."""
-
-
 class Census:
     """See the module. A message that an operator has moved may be in it more than once."""
 
     def __init__(self, queues: Queues, *, only_held: bool = False) -> None:
-        if only_held:
-            self.parts = [Part(list(queues.held), len(queues.held), None)]
-        else:
-            elsewhere = [*queues.in_hand, *queues.held, *queues.promotion.waiting]
-            ready = [queue for queue in queues.ready.values() if queue.messages]
-            self.parts = [
-                *(Part(list(queue.messages), len(queue.messages), queue) for queue in ready),
-                Part(elsewhere, len(elsewhere), None),
-                *(Part(items, size, None) for items, size in queues.wheel.snapshot()),
-            ]
-        self.size = sum(part.size for part in self.parts)
-        """Of all parts: as many messages, or a few more."""
+        self.ready: list[tuple[ReadyQueue, list[Message]]] = []
+        """What was in ready queues."""
+        self._others = [list(queues.held)]
+        self._waiting: list[tuple[list[Message], int]] = []
+        """Lists, and how many at the front are meant."""
+        if not only_held:
+            self.ready = [(queue, list(queue.messages)) for queue in queues.ready.values() if queue.messages]
+            self._others += [list(queues.in_hand), queues.promotion.waiting]
+            self._waiting = queues.wheel.snapshot()
+        self.size = sum(len(messages) for _, messages in self.ready)
+        """As many as there are messages, or a few more."""
+        self.size += sum(map(len, self._others)) + sum(size for _, size in self._waiting)
 
-    def slices(self, size: int) -> Iterator[tuple[list[Message], ReadyQueue | None]]:
-        """At most so many messages at a time, and the ready queue in which they were."""
+    def others(self, size: int) -> Iterator[list[Message]]:
+        """What was not in ready queues, about so many at a time."""
         gathered: list[Message] = []
-        for part in self.parts:
-            for start in range(0, part.size, size):
-                piece = part.messages[start : min(start + size, part.size)]
-                if part.ready is not None:
-                    yield list(piece), part.ready
-                    continue
-                gathered += piece
+        for messages, count in (*((other, len(other)) for other in self._others), *self._waiting):
+            for start in range(0, count, size):
+                gathered += messages[start : min(start + size, count)]
                 if len(gathered) >= size:
-                    yield gathered, None
+                    yield gathered
                     gathered = []
         if gathered:
-            yield gathered, None
+            yield gathered
 
 
-def still_there(queues: Queues, msg: Message) -> bool:
-    """Whether a message of a census is still the node's. One that was never spooled is taken to be."""
-    return isinstance(msg.queue, ScheduledQueue) or msg in queues.in_hand or msg.spooled
+def still_there(queues: Queues, msg: Message, ready: ReadyQueue | None) -> bool:
+    """Whether a message of a census, then in that ready queue or in none, is still the node's.
+
+    One that was never spooled, which is rare, is taken to be where it was.
+    """
+    if isinstance(msg.queue, ScheduledQueue) or msg.spooled or msg in queues.in_hand:
+        return True
+    return ready is not None

@@ -24,7 +24,7 @@ from kumo_py.queue.memory import shrink, waiting_reduction
 from kumo_py.spool import SpoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from kumo_py.message.message import Message
     from kumo_py.queue.queues import Queues
@@ -74,19 +74,17 @@ class Holding:
         """What is to be done with messages that are in hand; some may have gone meanwhile."""
 
     # -- messages in the caller's hands --------------------------------------------------------------
-    async def hold(
-        self, messages: Sequence[Message], held: Held, known: Mapping[Message, ScheduledQueue]
-    ) -> int:
+    async def hold(self, messages: Mapping[Message, ScheduledQueue | None], held: Held) -> int:
         """Hold messages that the caller has in hand, durably, with one sync for all; how many.
 
-        known: the scheduled queues of those that waited. What cannot be read is taken care of.
+        With the queues where they waited, if they did. What cannot be read is taken care of.
         """
         readable = await self._load(messages)
         for msg in readable:
             msg.set_meta(HELD_KEY, held._asdict())
         await self._save(readable)
         for msg in readable:
-            queue = known.get(msg) or await self._queue_of(msg)
+            queue = messages[msg] or await self._queue_of(msg)
             if msg.data_saved and msg.meta_saved:
                 shrink(msg, waiting_reduction(queue.config, NEVER - held.since))
             self.keep(msg, queue, held)
@@ -114,7 +112,7 @@ class Holding:
                 msg.shrink_meta()
             self.keep(msg, queue, held)
 
-    async def release(self, messages: Mapping[Message, ScheduledQueue]) -> int:
+    async def release(self, messages: Mapping[Message, ScheduledQueue | None]) -> int:
         """Let held messages, which the caller has taken in hand, go on: now, or when their schedule says; how many."""
         queues = self._queues
         readable = await self._load(messages)
@@ -126,7 +124,8 @@ class Holding:
             if msg.meta_saved:
                 msg.shrink_meta()
             queues.delay_by(msg, 0.0)
-            await queues.sweep.reinsert(msg, InsertReason.DUE, messages[msg].name)
+            queue = messages[msg]
+            await queues.sweep.reinsert(msg, InsertReason.DUE, queue.name if queue else "")
         return len(readable)
 
     async def delete(self, messages: Sequence[Message], deletion: Deletion) -> int:
@@ -143,7 +142,7 @@ class Holding:
             queues.forget(msg)
         return len(messages)
 
-    async def _load(self, messages: Sequence[Message] | Mapping[Message, object]) -> list[Message]:
+    async def _load(self, messages: Iterable[Message]) -> list[Message]:
         """Those of the messages that have their metadata now."""
         loaded = []
         for msg in messages:
@@ -186,23 +185,20 @@ class Holding:
         self._queues.in_hand[msg] = trio.lowlevel.current_task()
         try:
             if isinstance(order, Held):
-                await self.hold([msg], order, {})
+                await self.hold({msg: None}, order)
             else:
                 await self.delete([msg], order)
         except Exception:
             log.exception("an operator's order could not be carried out", id=msg.id.hex())
-            await self.let_go([msg])
+            await self.let_go()
 
-    async def let_go(self, messages: Sequence[Message]) -> None:
-        """Something nobody foresaw has gone wrong: what is still in this task's hands is tried again."""
+    async def let_go(self) -> None:
+        """Something nobody foresaw has gone wrong: what this task still has in hand is tried again."""
         task, in_hand = trio.lowlevel.current_task(), self._queues.in_hand
         text = "KumoMTA internal: returning message to scheduled queue"
         response = Response(451, EnhancedCode(4, 3, 0), text)
-        for msg in messages:
-            if in_hand.get(msg) is task:
-                await self._queues.requeue(
-                    msg, response, (InsertReason.DISPATCHER_DROP,), count_attempt=False
-                )
+        for msg in [msg for msg, busy in in_hand.items() if busy is task]:
+            await self._queues.requeue(msg, response, (InsertReason.DISPATCHER_DROP,), count_attempt=False)
 
     def forget_settled(self) -> None:
         """Called now and then: drop the orders for messages that have gone."""

@@ -66,6 +66,16 @@ class Sweep:
         await self._send_back(msg, rule, queue.name)
         return True
 
+    def suspends(self, queue: ScheduledQueue) -> bool:
+        """Whether what waits in a queue had better wait on: it, or all ready queues that it is known to lead to."""
+        rules = self._rules
+        if rules.suspension_of(queue.name, queue.components) is not None:
+            return True
+        if not rules.ready:
+            return False
+        known = [queue.ready_by_source.get(source) for source, *_ in queue.selector.entries]
+        return bool(known) and all(found and rules.ready_suspended(found[1].name) for found in known)
+
     async def _bounce(self, msg: Message, name: str, rule: BounceRule) -> None:
         if not rule.suppress_logging:
             await self._queues.spool.load_meta(msg)
