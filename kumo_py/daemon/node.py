@@ -136,8 +136,16 @@ class Node(PolicyHost):
 
     async def run_script(self, *args: str) -> bool:
         """Load the policy and run its `main` event. Raises PolicyError or Rejection."""
-        await self._load_policy()
-        await self.policy.ask("main", *args)
+        problem: BaseException | None = None
+        async with trio.open_nursery() as self._support:
+            try:
+                await self._load_policy()
+                await self.policy.ask("main", *args)
+            except (PolicyError, Rejection, KeyboardInterrupt) as err:
+                problem = err
+            self._support.cancel_scope.cancel()
+        if problem is not None:
+            raise problem
         return True
 
     async def _load_policy(self) -> None:

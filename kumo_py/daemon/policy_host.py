@@ -200,7 +200,10 @@ class PolicyHost:
             self.reloader.request()
 
     def spawn(self, what: str, run: Callable[[], Awaitable[None]]) -> None:
-        self._support.start_soon(self._in_background, what, run)
+        try:
+            self._support.start_soon(self._in_background, what, run)
+        except RuntimeError:
+            raise ValueError(f"{what} cannot be started: the node has ended") from None
 
     async def _in_background(self, what: str, run: Callable[[], Awaitable[None]]) -> None:
         try:
