@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import orjson
 import trio
 
+from kumo_py.core.histogram import Histogram
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 
@@ -20,14 +22,6 @@ _SLICE = 256
 _PIECE = 16 * 1024
 """Octets that are worth a write."""
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
-
-
-class Histogram(NamedTuple):
-    """Upper bounds, a count for each and one for what is above, and the sum of all that was counted."""
-
-    bounds: Sequence[float]
-    counts: Sequence[int]
-    sum: float
 
 
 Sample: TypeAlias = "tuple[tuple[str, ...], float | Histogram]"
@@ -68,7 +62,7 @@ def _lines(name: str, names: tuple[str, ...], values: tuple[str, ...], value: fl
     else:
         labels = ",".join([f'{names[i]}="{_escaped(text)}"' for i, text in enumerate(values)])
         braced = f"{{{labels}}}"
-    if type(value) is not Histogram:
+    if not isinstance(value, Histogram):
         return f"{name}{braced} {value}\n"
     before = f"{name}_bucket{{{labels},le=" if labels else f"{name}_bucket{{le="
     *totals, count = accumulate(value.counts)
@@ -135,7 +129,7 @@ def _json_value(family: Family) -> Iterator[bytes]:
 
 
 def _plain(value: float | Histogram) -> object:
-    if type(value) is not Histogram:
+    if not isinstance(value, Histogram):
         return value
     *totals, count = accumulate(value.counts)
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kumo_py.admin.access import Authentication
+from kumo_py.admin.metrics.residents import Residents
 from kumo_py.admin.survey import Survey
 
 if TYPE_CHECKING:
@@ -18,5 +19,6 @@ class Shared:
         self.authentication = Authentication(node)
         node.capacities.adopt_cache(self.authentication.kept)
         self.survey = Survey()
+        self.residents = Residents()
         self.injected = 0
         """Messages that were taken over HTTP."""

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import orjson
 import trio
 
+from kumo_py.admin.cache_list import definitions
+from kumo_py.admin.metrics import metadata
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.daemon import Node, StartupError
 from kumo_py.daemon.node import DEFAULT_GRACE
@@ -18,7 +21,7 @@ from kumo_py.daemon.privileges import PrivilegeError, become, raise_file_limit
 from kumo_py.logs.diagnostics import DEFAULT_FILTER, configure_diagnostics
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from kumo_py.logs.diagnostics import DiagnosticFormat
 
@@ -54,6 +57,12 @@ DEFAULT_POLICY = Path("/opt/kumomta/etc/policy/init.lua")
     metavar="SECONDS",
     help="How long sessions may take to finish after SIGTERM; a second signal stops at once.",
 )
+@click.option(
+    "--dump-metric-metadata", is_flag=True, help="Print what metrics there are, as JSON, instead of running."
+)
+@click.option(
+    "--dump-lruttl-caches", is_flag=True, help="Print what caches there are, as JSON, instead of running."
+)
 @click.option("--script-args", multiple=True, hidden=True)
 @click.argument("args", nargs=-1)
 def serve(
@@ -64,10 +73,15 @@ def serve(
     diag_log_dir: str | None,
     diag_format: DiagnosticFormat,
     grace: float,
+    dump_metric_metadata: bool,
+    dump_lruttl_caches: bool,
     script_args: tuple[str, ...],
     args: tuple[str, ...],
 ) -> None:
     """Run a node with a policy."""
+    if dump_metric_metadata or dump_lruttl_caches:
+        _dump(metadata() if dump_metric_metadata else definitions())
+        return
     args = (*script_args, *args)
     if args and not script:
         raise click.UsageError("arguments after -- are for the `main` event: they need --script")
@@ -93,6 +107,11 @@ def serve(
         click.echo(f"kumo-py: {err}", err=True)
         sys.exit(1)
     sys.exit(0 if ok else 1)
+
+
+def _dump(found: Sequence[object]) -> None:
+    """As kumod prints it."""
+    click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
 
 
 def _tune_garbage_collector() -> None:

@@ -122,7 +122,7 @@ class LuaPolicy:
             return None
         finally:
             pool.put(ctx)
-            time.add(perf_counter() - began)
+            time.observe(perf_counter() - began)
 
     def start(self, event: str, *args: LuaValue) -> Awaitable[LuaValue] | None:
         """See core.policy.Policy."""
@@ -144,7 +144,7 @@ class LuaPolicy:
         finally:
             if outcome is None:
                 pool.put(ctx)
-                time.add(perf_counter() - began)
+                time.observe(perf_counter() - began)
 
     async def _finish(
         self, pool: ContextPool, ctx: LuaContext, event: str, outcome: LuaValue, began: float
@@ -153,7 +153,7 @@ class LuaPolicy:
             return await ctx.finish(event, outcome)
         finally:
             pool.put(ctx)
-            self.times[event].add(perf_counter() - began)
+            self.times[event].observe(perf_counter() - began)
 
     async def construct(self, event: str, *args: LuaValue) -> LuaObject:
         """See core.policy.Policy."""
@@ -169,7 +169,7 @@ class LuaPolicy:
             ctx.close()
             raise
         finally:
-            time.add(perf_counter() - began)
+            time.observe(perf_counter() - began)
         ctx.rest()
         return LuaObject(event, ctx, made)
 

@@ -29,6 +29,12 @@ class Totals(DeliveryCounts):
         self.overflows = 0
         self.aborted = 0
 
+    def add_totals(self, other: Totals) -> None:
+        self.add(other)
+        self.opened += other.opened
+        self.overflows += other.overflows
+        self.aborted += other.aborted
+
     def add_queue(self, ready: ReadyQueue, counts: DeliveryCounts) -> None:
         """`counts`: its `counts`."""
         self.add(counts)

@@ -108,6 +108,8 @@ class Queues:
         self.placement = Placement(self)
         self.ready = self.placement.ready
         self.past = Past()
+        self.looks = 0
+        """How often a ready queue was looked after."""
         self.times = QueueTimes(trio.current_time)
         self.directory = QueueDirectory(policy, self.placement)
         self.scheduled = self.directory.queues
@@ -190,6 +192,7 @@ class Queues:
             ticks += 1
             now = trio.current_time()
             for count, queue in enumerate(list(self.ready.values())):
+                self.looks += 1
                 queue.close_idle(now)
                 queue.watch(now)
                 if ticks % 10 == 0:
@@ -298,6 +301,11 @@ class Queues:
         It is sent by no defaults, which know nothing of the policy's routes, and does not expire by them.
         """
         await self._hold_back(msg, self.unconfigured(name))
+
+    @property
+    def placeholders(self) -> tuple[ScheduledQueue, ...]:
+        """What messages wait in while their queue is not known."""
+        return *self._unconfigured.values(), self._unread
 
     def unconfigured(self, name: str) -> ScheduledQueue:
         """Something for messages to wait in while their queue cannot be set up."""

@@ -143,6 +143,11 @@ class RocksDB(GroupCommit):
         params = config.rocks_params or RocksParams()
         self._readers = trio.CapacityLimiter(params.limit_concurrent_loads or _READERS)
 
+    def figure(self, name: str) -> int:
+        """One of the engine's numbers about itself, by RocksDB's name; 0 if it does not tell."""
+        found: int | None = self._database.property_int_value(name)
+        return found or 0
+
     def _begin(self, batch: Batch) -> Job | None:
         index = self._index
         removes = [id for id, _ in batch.removes if id not in index]  # those in it were stored anew since

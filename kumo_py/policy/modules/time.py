@@ -120,7 +120,7 @@ def done(ctx: LuaContext, self: Timer) -> float | None:
         return None
     seconds = trio.current_time() - self.started
     self.started = None
-    ctx.env.state(UserLatencies).of(self.label).add(seconds)
+    ctx.env.state(UserLatencies).of(self.label).observe(seconds)
     return seconds
 
 

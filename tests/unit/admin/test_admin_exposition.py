@@ -9,7 +9,8 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from kumo_py.admin.exposition import Family, Histogram, stream_json, stream_text
+from kumo_py.admin.exposition import Family, stream_json, stream_text
+from kumo_py.core.histogram import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -18,7 +19,8 @@ HOSTILE = 'a"b\\c\nd{e}, f="g"\x00 é'
 
 
 def families() -> list[Family]:
-    one = Histogram((0.5, 1.0), (1, 2, 3), 12.5)
+    one = Histogram((0.5, 1.0))
+    one.counts, one.sum = [1, 2, 3], 12.5
     return [
         Family("plain", "gauge", "A number", (), [((), 17)]),
         Family("nothing", "gauge", "No number", (), []),
