@@ -4,6 +4,7 @@
 --
 -- Environment: KUMO_RELAY_LISTEN (ip:port, default 127.0.0.1:2025)
 --              KUMO_RELAY_TO     (ip:port of the next host, default 127.0.0.1:2026)
+--              KUMO_RELAY_HTTP   (ip:port of the HTTP API; none by default)
 --              KUMO_RELAY_DIR    (spool and logs, default /tmp/kumo-py-relay)
 local kumo = require 'kumo'
 
@@ -24,6 +25,11 @@ kumo.on('init', function()
     relay_hosts = { '127.0.0.0/8', '::1' },
     max_messages_per_connection = 1000000,
   }
+
+  local http = os.getenv 'KUMO_RELAY_HTTP'
+  if http then
+    kumo.start_http_listener { listen = http }
+  end
 end)
 
 -- Whatever its domain, a message goes to the one host.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from . import machine
 from .all_in_one import all_in_one
 from .compare import Plan, compare
+from .http_api import admin, inject
 from .idle import idle
 from .load import GENERATORS, MODES, PERSIST, SMTP_SOURCE, Load
 from .micro import micro
@@ -154,6 +155,17 @@ def _all_in_one_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _admin_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a run")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.set_defaults(run=lambda options: admin(options.seconds, options.rounds))
+
+
+def _inject_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a run")
+    parser.set_defaults(run=lambda options: inject(options.seconds))
+
+
 def _table_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path)
     parser.set_defaults(run=lambda options: print(text(read(options.files))))
@@ -164,6 +176,8 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "table": (_table_options, "print saved results again"),
     "idle": (_idle_options, "memory of connections that do nothing"),
     "all-in-one": (_all_in_one_options, "generator, relay and sink together on this machine"),
+    "admin": (_admin_options, "mail beside calls of the HTTP API"),
+    "inject": (_inject_options, "messages over the HTTP API"),
     "micro": (_micro_options, "parts of kumo-py by themselves"),
     "profile": (_profile_options, "where the time of a message goes in kumo-py"),
 }

@@ -19,15 +19,18 @@ POLICIES = Path(__file__).resolve().parents[3] / "policies"
 
 
 class KumoPy(Peer):
-    """program: the command that stands before `serve`, one with a profiler say."""
+    """program: the command that stands before `serve`, one with a profiler say. http_port: of a relay's HTTP API."""
 
     name = "kumo-py"
     workloads = (SINK, RELAY)
     note = "policies/sink.lua and policies/relay.lua: a Lua handler per message, durable spool, delivery log"
     stop_grace = 40.0
 
-    def __init__(self, program: Sequence[str | Path] = (sys.executable, "-m", "kumo_py")) -> None:
+    def __init__(
+        self, program: Sequence[str | Path] = (sys.executable, "-m", "kumo_py"), *, http_port: int = 0
+    ) -> None:
         self._program = program
+        self.http_port = http_port
 
     def version(self) -> str:
         return f"{version('kumo-py')} / Python {platform.python_version()}"
@@ -40,5 +43,7 @@ class KumoPy(Peer):
         }
         if server.workload == RELAY:
             environment["KUMO_RELAY_TO"] = f"127.0.0.1:{server.sink_port}"
+            if self.http_port:
+                environment["KUMO_RELAY_HTTP"] = f"127.0.0.1:{self.http_port}"
         policy = POLICIES / f"{server.workload}.lua"
         server.spawn([*self._program, "serve", "--policy", policy], environment)
