@@ -26,6 +26,10 @@ from kumo_py.message.headers import HeaderError, decoded, encoded
 _TOKEN = r"[^\x00-\x20()<>@,;:\\\"/\[\]?=\x7f\ud800-\udfff]++"
 _ATTRIBUTE = r"[!#$&+\-.0-9A-Z^_`a-z{|}~]++"  # RFC 2231 §7
 _match_token = re.compile(_TOKEN).match
+# Most types have no parameter or a plain one, and can be read at once.
+_match_usual = re.compile(
+    rf'({_TOKEN}/{_TOKEN})(?:;[ \t\r\n]*+({_ATTRIBUTE})=(?:"([\t\x20!\x23-\x5b\x5d-\x7e]*+)"|({_TOKEN})))?'
+).fullmatch
 _match_type = re.compile(rf"{_TOKEN}/{_TOKEN}").fullmatch
 _match_name = re.compile(rf"({_ATTRIBUTE})(?:\*([0-9]{{1,9}}))?(\*)?").match
 _match_attribute = re.compile(_ATTRIBUTE).fullmatch
@@ -127,6 +131,9 @@ class MimeParameters:
     def parse_type(cls, raw: bytes) -> MimeParameters:
         """Read a Content-Type: `type/subtype` first. Raises HeaderError."""
         text = text_of(raw)
+        if (usual := _match_usual(text)) and "=?" not in text:
+            value, name, quoted, token = usual.groups()
+            return cls(value, {name: quoted or token or ""} if name else None)
         main, at = _token(text, skip_cfws(text, 0))
         at = skip_cfws(text, at)
         if not text.startswith("/", at):
