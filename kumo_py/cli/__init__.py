@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from kumo_py.cli import inspect, intervention, rules
+from kumo_py.cli.doctor import doctor
 from kumo_py.cli.endpoint import global_endpoint_option
 from kumo_py.cli.explain import explain
 from kumo_py.cli.logs import logs
@@ -27,6 +28,7 @@ def main() -> None:
 
 for _command in (
     bump_config_epoch,
+    doctor,
     explain,
     logs,
     lua,
