@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+import orjson
 from msgspec import inspect as shapes
 
 from kumo_py.admin.access import Access
@@ -83,7 +84,7 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
     paths: dict[str, dict[str, object]] = {}
     for route, one in described:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, one, schema_of)
-    return {
+    document = {
         "openapi": "3.1.0",
         "info": {
             "title": "kumo-py",
@@ -102,6 +103,7 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
             },
         },
     }
+    return cast("dict[str, Any]", orjson.loads(orjson.dumps(document)))  # defaults may be tuples and the like
 
 
 _TAGS = {
@@ -207,7 +209,7 @@ def _content(answer: Answer, schema_of: dict[int, dict[str, Any]]) -> dict[str, 
 
 # -- schemas ---------------------------------------------------------------------------------------------------
 def _schema(type_: type) -> dict[str, object]:
-    return _VALUES[type_]
+    return dict(_VALUES[type_])  # msgspec adds to it
 
 
 def _structs(types: Iterable[object]) -> Iterator[type[msgspec.Struct]]:
@@ -236,4 +238,5 @@ def _add_docs(components: dict[str, dict[str, Any]], struct: type[msgspec.Struct
         if isinstance(field.get("default"), msgspec.Struct):
             field["default"] = to_builtins(field["default"])
         if name in docs:
-            field["description"] = " ".join(docs[name].split())
+            of_type = field.get("description", "")
+            field["description"] = " ".join(f"{docs[name]} {of_type}".split())

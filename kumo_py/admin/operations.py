@@ -58,7 +58,7 @@ async def bounce_list(call: Call) -> Response:
 
 @endpoint(takes=CancelRequest, fails={404: "There is no rule of this id."})
 async def bounce_cancel(call: Call) -> Response:
-    """DELETE /api/admin/bounce/v1: end one."""
+    """DELETE /api/admin/bounce/v1: end such a rule."""
     return await _cancel(call, call.node.admin.bounces.remove, "bounce")
 
 

@@ -1,4 +1,5 @@
-"""The web console's files: one page, its style and its modules, which lie in `console/` beside this file.
+"""The web console's files: one page, its style and its modules, which lie in `console/` beside this file. So do those
+of the API's explorer, in `explorer/`.
 
 Nothing comes from elsewhere: the Content-Security-Policy lets the page load, and talk to, nothing but the node, and
 run no text as code, so that what mail and peers say is shown and never anything else. The listener's `console` option
@@ -36,6 +37,8 @@ NAMES = (
     "icon.svg",
 )
 """What the page needs; it is there as /console/NAME."""
+EXPLORER_NAMES = ("explorer.css", "explorer.js")
+"""What the explorer of the API needs; it is there as /rapidoc/NAME."""
 
 _TYPES = {
     ".html": b"text/html; charset=utf-8",
@@ -75,11 +78,27 @@ def file(name: str) -> Endpoint:
     return answer
 
 
+def explorer(name: str) -> Endpoint:
+    """GET /rapidoc, and what that page needs as /rapidoc/NAME"""
+
+    @endpoint(gives=Answer(_media_type(name).decode().partition(";")[0]))
+    async def answer(call: Call) -> Response:
+        """The page that shows this description."""
+        return _served(call, "explorer", name)
+
+    return answer
+
+
 def _answer(call: Call, name: str) -> Response:
     """Raises Refusal."""
     if call.params.console == "off":
         raise Refusal(404, "the console is off: see the console option of kumo.start_http_listener")
-    content, tag = _read(name)
+    return _served(call, "console", name)
+
+
+def _served(call: Call, folder: str, name: str) -> Response:
+    """A file, unless the browser has it already."""
+    content, tag = _read(folder, name)
     headers: Headers = [*_HEADERS, (b"etag", tag)]
     type_ = _media_type(name)
     if _is_known(call.request.header(b"if-none-match") or b"", tag):
@@ -92,9 +111,9 @@ def _media_type(name: str) -> bytes:
 
 
 @cache
-def _read(name: str) -> tuple[bytes, bytes]:
+def _read(folder: str, name: str) -> tuple[bytes, bytes]:
     """A file and its tag."""
-    content = files("kumo_py.admin").joinpath("console", name).read_bytes()
+    content = files("kumo_py.admin").joinpath(folder, name).read_bytes()
     return content, b'"%b"' % blake2b(content, digest_size=12).hexdigest().encode()
 
 

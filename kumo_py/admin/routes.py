@@ -6,13 +6,18 @@ An endpoint gets a Call and may raise Refusal. Who may not use it is refused bef
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
+
+import orjson
+import trio
 
 from kumo_py.admin.access import Access, authorize
 from kumo_py.admin.browser import refuse_foreign
 from kumo_py.admin.call import Call
-from kumo_py.admin.exchange import Refusal
+from kumo_py.admin.endpoint import endpoint, json_of
+from kumo_py.admin.exchange import JSON, Refusal, Response
 from kumo_py.admin.health import check_liveness
 from kumo_py.admin.injection import inject
 from kumo_py.admin.inspection import (
@@ -25,6 +30,7 @@ from kumo_py.admin.inspection import (
 from kumo_py.admin.intervention import abort_dispatcher, compact_spool, rebind
 from kumo_py.admin.machine import machine_info, memory_stats, task_dump
 from kumo_py.admin.metrics_pages import metrics, metrics_json
+from kumo_py.admin.openapi import describe
 from kumo_py.admin.operations import (
     bounce,
     bounce_cancel,
@@ -39,7 +45,7 @@ from kumo_py.admin.operations import (
     suspend_ready_list,
 )
 from kumo_py.admin.overview import overview
-from kumo_py.admin.pages import NAMES, file, page
+from kumo_py.admin.pages import EXPLORER_NAMES, NAMES, explorer, file, page
 from kumo_py.admin.policy_status import policy_reload, policy_status
 from kumo_py.admin.traces import trace_smtp_client, trace_smtp_server
 from kumo_py.core.acl import http_resource
@@ -47,7 +53,7 @@ from kumo_py.core.acl import http_resource
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from kumo_py.admin.exchange import Request, Response
+    from kumo_py.admin.exchange import Request
     from kumo_py.admin.node import Node
     from kumo_py.admin.shared import Shared
     from kumo_py.policy.params import HttpListenerParams
@@ -68,7 +74,21 @@ class Route(NamedTuple):
     """Whether it works before the node is ready."""
 
 
-ROUTES = (
+@endpoint(gives=json_of(dict[str, Any]))
+async def openapi(call: Call) -> Response:
+    """GET /api-docs/openapi.json: this description."""
+    if not described.cache_info().currsize:
+        await trio.to_thread.run_sync(described)  # reads our sources
+    return Response(described(), content_type=JSON)
+
+
+@cache
+def described() -> bytes:
+    """The API's description, as an OpenAPI document."""
+    return orjson.dumps(describe(ROUTES))
+
+
+ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/check-liveness/v1", Access.ANYBODY, check_liveness, while_starting=True),
     Route("POST", "/api/inject/v1", Access.AUTHENTICATED, inject),
     Route("GET", "/metrics", Access.TRUSTED, metrics, while_starting=True),
@@ -95,6 +115,12 @@ ROUTES = (
     Route("GET", "/api/admin/task-dump", Access.TRUSTED, task_dump, while_starting=True),
     Route("POST", "/api/admin/bump-config-epoch", Access.TRUSTED, bump_config_epoch),
     Route("POST", "/api/admin/set_diagnostic_log_filter/v1", Access.TRUSTED, set_diagnostic_log_filter),
+    Route("GET", "/api-docs/openapi.json", Access.ANYBODY, openapi, while_starting=True),
+    Route("GET", "/rapidoc", Access.ANYBODY, explorer("explorer.html"), while_starting=True),
+    *(
+        Route("GET", f"/rapidoc/{name}", Access.ANYBODY, explorer(name), while_starting=True)
+        for name in EXPLORER_NAMES
+    ),
     Route("GET", "/", Access.TRUSTED, page, while_starting=True),
     *(Route("GET", f"/console/{name}", Access.TRUSTED, file(name), while_starting=True) for name in NAMES),
     Route("GET", "/api/admin/trace-smtp-server/v1", Access.TRUSTED, trace_smtp_server, while_starting=True),

@@ -14,6 +14,8 @@ import trio
 
 from kumo_py.admin.cache_list import definitions
 from kumo_py.admin.metrics import metadata
+from kumo_py.admin.openapi import describe
+from kumo_py.admin.routes import ROUTES
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.daemon import Node, StartupError
 from kumo_py.daemon.node import DEFAULT_GRACE
@@ -21,7 +23,7 @@ from kumo_py.daemon.privileges import PrivilegeError, become, raise_file_limit
 from kumo_py.logs.diagnostics import DEFAULT_FILTER, configure_diagnostics
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from kumo_py.logs.diagnostics import DiagnosticFormat
 
@@ -63,6 +65,9 @@ DEFAULT_POLICY = Path("/opt/kumomta/etc/policy/init.lua")
 @click.option(
     "--dump-lruttl-caches", is_flag=True, help="Print what caches there are, as JSON, instead of running."
 )
+@click.option(
+    "--dump-openapi-spec", is_flag=True, help="Print the description of the HTTP API instead of running."
+)
 @click.option("--script-args", multiple=True, hidden=True)
 @click.argument("args", nargs=-1)
 def serve(
@@ -75,12 +80,16 @@ def serve(
     grace: float,
     dump_metric_metadata: bool,
     dump_lruttl_caches: bool,
+    dump_openapi_spec: bool,
     script_args: tuple[str, ...],
     args: tuple[str, ...],
 ) -> None:
     """Run a node with a policy."""
     if dump_metric_metadata or dump_lruttl_caches:
         _dump(metadata() if dump_metric_metadata else definitions())
+        return
+    if dump_openapi_spec:
+        _dump(describe(ROUTES))
         return
     args = (*script_args, *args)
     if args and not script:
@@ -109,7 +118,7 @@ def serve(
     sys.exit(0 if ok else 1)
 
 
-def _dump(found: Sequence[object]) -> None:
+def _dump(found: Sequence[object] | Mapping[str, object]) -> None:
     """As kumod prints it."""
     click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
 
