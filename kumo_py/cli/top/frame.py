@@ -82,10 +82,11 @@ def _head(scene: Scene, now: float) -> list[Text]:
     if overview is not None:
         node = overview.node
         title = _line(("kumo-py top ", "bold"), (f" {node.hostname} ", "bold reverse"))
-        title.append(_flat(f"  version {node.version}, up {span(node.uptime)}, {_clock(now)}"))
         if scene.wishes.paused:
-            title.append("  PAUSED ", "bold black on yellow")
-        lines += [title, _policy(overview.policy, now), _resources(overview.totals, scene.history.cpu)]
+            title.append(" PAUSED ", "bold black on yellow")
+        title.append(_flat(f"  version {node.version}, up {span(node.uptime)}, {_clock(now)}"))
+        at = overview.now.timestamp()
+        lines += [title, _policy(overview.policy, at), _resources(overview.totals, scene.history.cpu)]
     if scene.lost_at is not None:
         since = f"since {_clock(scene.lost_at)} ({span(now - scene.lost_at)})"
         lines.append(_line((f" no answer {since}: {scene.problem} ", "bold white on red")))
