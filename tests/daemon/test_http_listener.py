@@ -108,9 +108,13 @@ async def test_every_route_is_for_whom_it_says(tmp_path: Path, who: str) -> None
         assert node.reloader.status.epoch == (1 if who != "trusted" else node.policy.epoch)
 
 
-def test_only_the_health_check_and_injection_are_for_others() -> None:
+def test_what_is_for_others() -> None:
     assert {(route.path, route.access) for route in ROUTES if route.access is not Access.TRUSTED} == {
         ("/api/check-liveness/v1", Access.ANYBODY),
+        ("/api-docs/openapi.json", Access.ANYBODY),
+        ("/rapidoc", Access.ANYBODY),
+        ("/rapidoc/explorer.css", Access.ANYBODY),
+        ("/rapidoc/explorer.js", Access.ANYBODY),
         ("/api/inject/v1", Access.AUTHENTICATED),
     }
 
@@ -208,7 +212,7 @@ async def test_strangers_cannot_shut_others_out(tmp_path: Path, monkeypatch: pyt
 # -- what it answers -----------------------------------------------------------------------------------------------
 async def test_paths_and_methods(tmp_path: Path) -> None:
     async with running(policy(tmp_path)) as node, api(node) as client:
-        for path in ("/", "/nowhere", "/metrics/", "//metrics", "/api/admin/bounce/v1/../v1%2f", "/METRICS"):
+        for path in ("/nowhere", "/metrics/", "//metrics", "/api/admin/bounce/v1/../v1%2f", "/METRICS"):
             assert (await client.get(path)).status_code == 404, path
         response = await client.put("/api/admin/bounce/v1")
         assert (response.status_code, response.headers["allow"]) == (405, "DELETE, GET, POST")
