@@ -29,6 +29,7 @@ from kumo_py.admin.inspection import (
 )
 from kumo_py.admin.intervention import abort_dispatcher, compact_spool, rebind
 from kumo_py.admin.machine import machine_info, memory_stats, task_dump
+from kumo_py.admin.messages import delete, flush, hold, messages, operation, release
 from kumo_py.admin.metrics_pages import metrics, metrics_json
 from kumo_py.admin.openapi import describe
 from kumo_py.admin.operations import (
@@ -125,6 +126,12 @@ ROUTES: tuple[Route, ...] = (
     *(Route("GET", f"/console/{name}", Access.TRUSTED, file(name), while_starting=True) for name in NAMES),
     Route("GET", "/api/admin/trace-smtp-server/v1", Access.TRUSTED, trace_smtp_server, while_starting=True),
     Route("GET", "/api/admin/trace-smtp-client/v1", Access.TRUSTED, trace_smtp_client, while_starting=True),
+    Route("GET", "/api/kumo-py/messages/v1", Access.TRUSTED, messages),
+    Route("POST", "/api/kumo-py/flush/v1", Access.TRUSTED, flush),
+    Route("POST", "/api/kumo-py/hold/v1", Access.TRUSTED, hold),
+    Route("POST", "/api/kumo-py/release/v1", Access.TRUSTED, release),
+    Route("POST", "/api/kumo-py/delete/v1", Access.TRUSTED, delete),
+    Route("GET", "/api/kumo-py/operations/v1", Access.TRUSTED, operation),
     Route("GET", "/api/kumo-py/overview/v1", Access.TRUSTED, overview),
     Route("GET", "/api/kumo-py/policy/v1", Access.TRUSTED, policy_status),
     Route("POST", "/api/kumo-py/policy/v1/reload", Access.TRUSTED, policy_reload),

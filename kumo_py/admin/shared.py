@@ -10,6 +10,7 @@ from kumo_py.admin.survey import Survey
 
 if TYPE_CHECKING:
     from kumo_py.admin.node import Node
+    from kumo_py.queue.operations import Operation
 
 
 class Shared:
@@ -20,5 +21,7 @@ class Shared:
         node.capacities.adopt_cache(self.authentication.kept)
         self.survey = Survey()
         self.residents = Residents()
+        self.operations: dict[str, Operation] = {}
+        """The last requests to flush, hold, release or delete messages, by id."""
         self.injected = 0
         """Messages that were taken over HTTP."""

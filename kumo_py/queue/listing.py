@@ -65,8 +65,10 @@ async def messages_of(
 
 
 def _waiting(queues: Queues) -> Iterator[list[Message]]:
-    """All messages that wait for their time; some may come twice."""
+    """All messages that wait, for their time or until they are released; some may come twice."""
     yield from queues.wheel.slices(_SLICE)
+    held = list(queues.held)
+    yield from (held[start : start + _SLICE] for start in range(0, len(held), _SLICE))
     yield queues.promotion.waiting
 
 

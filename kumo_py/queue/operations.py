@@ -97,6 +97,7 @@ class Operation(ABC):
             self.error = f"it ended early: {type(err).__name__}: {err}"
             await self._queues.holding.let_go()
         finally:
+            self._seen = ()
             self.over.set()
 
     async def _go_through(self) -> None:

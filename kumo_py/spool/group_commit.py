@@ -169,6 +169,14 @@ class GroupCommit(ABC):
                 return data
         return await self._read(id, self._index[id])
 
+    def size_of(self, id: bytes) -> int | None:
+        """Octets of an id's data, as far as that is known without reading it."""
+        for batch in self._batches():
+            if (data := batch.stores.get(id)) is not None:
+                return len(data)
+        location = self._index.get(id)
+        return None if location is None else self._size_at(location)
+
     def ids(self) -> Iterator[bytes]:
         """The ids that are there now, less those removed before the iterator comes to them."""
         known = [*self._index, *self._unfinished()]
@@ -228,6 +236,10 @@ class GroupCommit(ABC):
     @abstractmethod
     async def _read(self, id: bytes, location: int) -> bytes:
         """Return the data of an indexed record. Raises SpoolError."""
+
+    def _size_at(self, location: int) -> int | None:
+        """Octets of an indexed record's data, if its location tells."""
+        return None
 
     def _chore(self, pending: bool) -> Job | None:
         """Return work beside the batches. With `pending` a batch waits: only what cannot."""

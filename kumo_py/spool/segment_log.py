@@ -192,6 +192,9 @@ class SegmentLog(GroupCommit):
             self._close_segment(segment)
 
     # -- loading -----------------------------------------------------------------------------------------
+    def _size_at(self, location: int) -> int:
+        return location & LENGTH_MASK
+
     async def _read(self, id: bytes, location: int) -> bytes:
         segment = self._ledger.segments[location >> 64]
         offset = location >> 32 & LENGTH_MASK

@@ -52,6 +52,10 @@ class Spool(Protocol):
         """
         ...
 
+    def size_of(self, id: bytes) -> int | None:
+        """Octets of an id's data, as far as that is known without reading it; None if not, or if there is none."""
+        ...
+
     def ids(self) -> Iterator[bytes]:
         """The ids that are there now, less those removed before the iterator comes to them."""
         ...

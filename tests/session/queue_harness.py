@@ -110,6 +110,9 @@ class MemorySpool:
             raise self.unreadable.again()
         return self.stored[id]
 
+    def size_of(self, id: bytes) -> int | None:
+        return len(self.stored[id]) if id in self.stored else None
+
     def ids(self) -> Iterator[bytes]:
         return iter(list(self.stored))
 
