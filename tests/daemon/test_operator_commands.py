@@ -1,0 +1,634 @@
+"""Looking into a real node, and stepping in: KumoMTA's endpoints, and kcli's commands for them.
+
+Mail for stall.example lies in the hands of a dispatcher whose server does not answer, and behind that in the ready
+queue; mail for wait.example waits for its next attempt.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+from real_node import RealNode
+from smtp_client import SmtpClient
+from test_policy_cli import fails, succeeds
+
+from kumo_py.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from real_node import Preloaded
+
+pytestmark = pytest.mark.time_limit(60)
+
+POLICY = """
+local kumo = require 'kumo'
+kumo.on('init', function()
+  for _, name in ipairs { 'data', 'meta' } do
+    kumo.define_spool { name = name, path = '@DIR@/' .. name, min_free_space = 0, min_free_inodes = 0 }
+  end
+  kumo.define_spool { name = 'files', path = '@DIR@/files', kind = 'LocalDisk' }
+  kumo.configure_local_logs { log_dir = '@DIR@/logs', min_free_space = 0, min_free_inodes = 0 }
+  kumo.start_esmtp_listener {
+    listen = '127.0.0.1:0', relay_hosts = { '127.0.0.0/8' }, deferred_spool = false,
+  }
+  kumo.start_http_listener { listen = '127.0.0.1:0' }
+end)
+kumo.on('get_listener_domain', function() return kumo.make_listener_domain { relay_to = true } end)
+kumo.on('smtp_server_message_received', function(msg)
+  local domain = msg:recipient().domain
+  if domain == 'wait.example' then
+    msg:set_meta('tenant', 'gold')
+    msg:set_meta('campaign', 'spring')
+  elseif domain == 'later.example' then
+    msg:set_scheduling { first_attempt = '2099-12-24T18:00:00Z' }
+  end
+end)
+local HOSTS = {
+  ['stall.example'] = '127.0.0.1:@STALL@', ['full.example'] = '127.0.0.2:@STALL@',
+  ['rate.example'] = '127.0.0.3:@STALL@',
+}
+kumo.on('get_queue_config', function(domain, tenant, campaign, routing_domain)
+  if domain == 'broken.example' then error 'no such customer' end
+  if domain == 'mx.example' then return kumo.make_queue_config {} end
+  return kumo.make_queue_config {
+    egress_pool = 'pool', max_message_rate = domain == 'wait.example' and '10/s' or nil, retry_interval = '1h',
+    protocol = { smtp = { mx_list = { HOSTS[routing_domain or domain] or '127.0.0.1:1' } } },
+  }
+end)
+kumo.on('get_egress_pool', function(name)
+  return kumo.make_egress_pool { name = name, entries = { { name = 'ip-1' } } }
+end)
+kumo.on('get_egress_source', function(name) return kumo.make_egress_source { name = name } end)
+kumo.on('get_egress_path_config', function(domain, source, site)
+  local path = { enable_tls = 'Disabled', prohibited_hosts = {}, ignore_8bit_checks = true }
+  if domain == 'stall.example' or domain == 'full.example' then
+    path.additional_connection_limits = { shared = 1 }
+  elseif domain == 'rate.example' then
+    path.max_connection_rate = '1/h'
+  elseif domain == 'wait.example' then
+    path.max_message_rate = '1000/s'
+    path.max_connection_rate = '10/s'
+  end
+  return kumo.make_egress_path(path)
+end)
+kumo.on('rebind_message', function(msg, data) msg:set_meta('routing_domain', data.route) end)
+"""
+READY = "ip-1->mx_list:127.0.0.1:{port}@smtp_client"
+
+
+class StallingServer:
+    """Takes mail up to the end of the content, and then says nothing more."""
+
+    def __init__(self) -> None:
+        self._listening = [socket.create_server(("127.0.0.1", 0))]
+        self.port = self._listening[0].getsockname()[1]
+        self._listening += [socket.create_server((f"127.0.0.{n}", self.port)) for n in (2, 3)]
+        self._connections: list[socket.socket] = []
+        for listening in self._listening:
+            threading.Thread(target=self._run, args=(listening,), daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for sock in (*self._listening, *self._connections):
+            sock.close()
+
+    def _run(self, listening: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            self._connections.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.sendall(b"220 stall\r\n")
+        received = b""
+        while b"DATA\r\n" not in received:
+            data = connection.recv(1000)
+            if not data:
+                return
+            received += data
+            for line in data.splitlines():
+                connection.sendall(b"354 go\r\n" if line == b"DATA" else b"250 ok\r\n")
+
+
+class World:
+    """The node, a client of its API, and the mail that it has."""
+
+    def __init__(self, node: RealNode, port: int) -> None:
+        self.node = node
+        self.stalled = f"ip-1->mx_list:127.0.0.1:{port}@smtp_client"
+        self.full = f"ip-1->mx_list:127.0.0.2:{port}@smtp_client"
+        self.rate = f"ip-1->mx_list:127.0.0.3:{port}@smtp_client"
+        found = re.search(r"http listener on (\S+)", node.text)
+        assert found
+        self.endpoint = f"http://{found[1]}"
+        self.client = httpx.Client(base_url=self.endpoint, trust_env=False)
+        self.ids: dict[str, list[str]] = {}
+
+    def submit(self, domain: str, count: int) -> None:
+        with SmtpClient(self.node.address) as client:
+            client.greet()
+            for number in range(count):
+                assert client.envelope("from@a.example", f"to{number}@{domain}").code == 354
+                client.send(b"Subject: %d\r\n\r\ncaf\xe9\r\n.\r\n" % number)
+                reply = client.reply()
+                assert reply.code == 250, reply
+                self.ids.setdefault(domain, []).append(reply.text.partition("ids=")[2])
+
+    def get(self, path: str, status: int = 200, **query: object) -> Any:
+        response = self.client.get(f"/api/admin/{path}/v1", params={k: str(v) for k, v in query.items()})
+        assert response.status_code == status, response.text
+        return response.json() if status == 200 else response.text
+
+    def post(self, path: str, status: int = 200, **body: object) -> str:
+        response = self.client.post(f"/api/admin/{path}/v1", json=body)
+        assert response.status_code == status, response.text
+        return response.text
+
+    def messages(self, queue: str) -> list[dict[str, Any]]:
+        """What waits in a scheduled queue, if there is one."""
+        response = self.client.get("/api/admin/inspect-sched-q/v1", params={"queue_name": queue})
+        return response.json()["messages"] if response.status_code == 200 else []
+
+    def ready(self, name: str) -> dict[str, Any]:
+        found = self.get("inspect-ready-q", queue_name=name, include_scheduled_queues="true")
+        assert isinstance(found, dict)
+        return found
+
+
+def until(found: Callable[[], Any]) -> Any:
+    """What it gives, once that is true."""
+    deadline = time.monotonic() + 10
+    while not (value := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return value
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Iterator[World]:
+    directory = tmp_path_factory.mktemp("node")
+    with StallingServer() as server:
+        policy = POLICY.replace("@DIR@", str(directory)).replace("@STALL@", str(server.port))
+        node = RealNode(policy, directory, preloaded=preloaded)
+        node.wait_ready()
+        world = World(node, server.port)
+        world.submit("stall.example", 3)
+        until(
+            lambda: any("msg" in (one["detail"] or "") for one in world.ready(world.stalled)["dispatchers"])
+        )
+        world.submit("full.example", 2)
+        world.submit("rate.example", 4)
+        world.submit("wait.example", 4)
+        world.submit("later.example", 1)
+        until(lambda: len(world.messages("spring:gold@wait.example")) == 4)
+        yield world
+        world.client.close()
+        node.kill()
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, world: World) -> Callable[..., Result]:
+    monkeypatch.setenv("KUMO_KCLI_ENDPOINT", world.endpoint)
+    monkeypatch.setenv("NO_PROXY", "*")
+    return lambda *args: CliRunner().invoke(main, args, prog_name="kumo-py")
+
+
+def recent(text: str) -> bool:
+    when = datetime.fromisoformat(text)
+    return text.endswith("Z") and abs((datetime.now(UTC) - when).total_seconds()) < 120
+
+
+# -- messages ------------------------------------------------------------------------------------------------
+def test_a_message_wherever_it_is(world: World, run: Callable[..., Result]) -> None:
+    """In the hands of a dispatcher, in a ready queue, waiting for its next attempt, or for its first."""
+    for domain, number in (
+        ("stall.example", 0),
+        ("stall.example", 1),
+        ("wait.example", 2),
+        ("later.example", 0),
+    ):
+        id = world.ids[domain][number]
+        found = world.get("inspect-message", id=id)
+        assert list(found) == ["id", "message"]
+        assert found["id"] == id
+        message = found["message"]
+        assert message["sender"] == "from@a.example"
+        assert message["recipient"] == f"to{number}@{domain}"
+        assert message["data"] is None
+        assert message["meta"]["reception_protocol"] == "ESMTP"
+        assert "due" not in message
+        assert ("scheduling" in message) == (domain == "later.example")
+        assert json.loads(succeeds(run("inspect-message", id))) == found
+        printed = json.loads(succeeds(run("inspect-message", "--want-body", id.upper())))
+        data = printed["message"]["data"]
+        assert data.endswith(f"Subject: {number}\r\n\r\ncaf\N{REPLACEMENT CHARACTER}\r\n")
+        assert data == world.get("inspect-message", id=uuid.UUID(id), want_body="true")["message"]["data"]
+    assert message["scheduling"] == {"first_attempt": "2099-12-24T18:00:00Z"}
+
+
+def test_messages_that_are_not_there(world: World, run: Callable[..., Result]) -> None:
+    nobody = "0" * 32
+    assert world.get("inspect-message", 500, id=nobody) == f"Error: there is no message {nobody}"
+    for query in ({}, {"id": "x"}, {"id": world.ids["wait.example"][0], "want_body": "yes"}):
+        assert "the parameter '" in world.get("inspect-message", 400, **query)
+    assert f"500 Error: there is no message {nobody}" in fails(run("inspect-message", nobody))
+    assert "400 the parameter 'id': 'x' is not a spool id" in fails(run("inspect-message", "x"))
+
+
+# -- scheduled queues ----------------------------------------------------------------------------------------
+def test_a_scheduled_queue(world: World, run: Callable[..., Result]) -> None:
+    name = "spring:gold@wait.example"
+    found = world.get("inspect-sched-q", queue_name=name)
+    assert list(found) == [
+        "queue_name",
+        "messages",
+        "num_scheduled",
+        "queue_config",
+        "delayed_metric",
+        "now",
+        "last_changed",
+    ]
+    assert (found["queue_name"], found["num_scheduled"], found["delayed_metric"]) == (name, 4, 4)
+    assert found["queue_config"]["retry_interval"] == "1h"
+    assert found["queue_config"]["max_message_rate"] == "10/s"
+    assert found["queue_config"]["egress_pool"] == "pool"
+    assert found["queue_config"]["protocol"] == {
+        "smtp": {"mx_list": ["127.0.0.1:1"], "treat_mx_list_as_secure": False}
+    }
+    assert recent(found["now"])
+    assert recent(found["last_changed"])
+    assert {message["id"] for message in found["messages"]} == set(world.ids["wait.example"])
+    for one in found["messages"]:
+        message = one["message"]
+        assert list(message) == ["sender", "recipient", "meta", "data", "due", "num_attempts"]
+        assert message["recipient"].endswith("@wait.example")
+        assert message["meta"]["tenant"] == "gold"
+        assert message["num_attempts"] == 1
+        due = datetime.fromisoformat(message["due"])
+        assert 3400 < (due - datetime.now(UTC)).total_seconds() < 3800
+        assert message["data"] is None
+
+
+def test_how_many_messages_are_shown(world: World, run: Callable[..., Result]) -> None:
+    name = "spring:gold@wait.example"
+    for arguments, count in (([], 4), (["--limit", "3"], 3), (["--limit", "0"], 0), (["--no-limit"], 4)):
+        found = json.loads(succeeds(run("inspect-sched-q", *arguments, name)))
+        assert (len(found["messages"]), found["num_scheduled"]) == (count, 4)
+    found = json.loads(succeeds(run("inspect-sched-q", "--want-body", "--limit=1", name)))
+    assert "\r\n\r\ncaf\N{REPLACEMENT CHARACTER}\r\n" in found["messages"][0]["message"]["data"]
+    [one] = world.get("inspect-sched-q", queue_name="later.example", limit=9)["messages"]
+    assert one["message"]["due"] == "2099-12-24T18:00:00Z"
+    assert list(one["message"])[-1] == "scheduling"
+    assert "exclude each other" in fails(run("inspect-sched-q", "--limit", "1", "--no-limit", name), 2)
+
+
+def test_scheduled_queues_that_are_not_there(world: World, run: Callable[..., Result]) -> None:
+    assert world.get("inspect-sched-q", 404, queue_name="x") == "Error: no such queue x"
+    for query in ({}, {"queue_name": "x", "limit": "-1"}, {"queue_name": "x", "limit": "9" * 30}):
+        assert "the parameter '" in world.get("inspect-sched-q", 400, **query)
+    assert "404 Error: no such queue x" in fails(run("inspect-sched-q", "x"))
+
+
+# -- ready queues --------------------------------------------------------------------------------------------
+def test_a_ready_queue_with_a_message_in_hand(world: World, run: Callable[..., Result]) -> None:
+    found = world.ready(world.stalled)
+    assert list(found) == [
+        "queue_name",
+        "mx",
+        "egress_source",
+        "egress_pool",
+        "protocol",
+        "state",
+        "path_config",
+        "constraints",
+        "scheduled_queue_names",
+        "dispatchers",
+        "now",
+    ]
+    assert found["queue_name"] == world.stalled
+    assert found["mx"] is None
+    assert (found["egress_source"], found["egress_pool"], found["protocol"]) == (
+        "ip-1",
+        "pool",
+        "smtp_client",
+    )
+    assert found["scheduled_queue_names"] == ["stall.example"]
+    state = found["state"]
+    assert (state["ready_count"], state["connection_count"], state["watchdog_threshold"]) == (2, 1, "10m")
+    assert state["suspended"] is None
+    assert state["connection_rate_throttled"] is None
+    assert state["connection_limited"]["context"] == "TooManyLeases for shared"
+    assert recent(state["connection_limited"]["since"])
+    assert found["path_config"]["additional_connection_limits"] == {"shared": "1"}
+    assert found["constraints"]["max_concurrent_dispatchers"] == {
+        "value": 1.0,
+        "source": {"kind": "additional", "name": "shared"},
+        "display": "1",
+    }
+    assert found["constraints"]["max_message_rate"] is None
+    [dispatcher] = found["dispatchers"]
+    assert list(dispatcher) == [
+        "session_id",
+        "started_at",
+        "age",
+        "phase",
+        "detail",
+        "time_in_current_phase",
+        "messages_delivered",
+        "messages_transfailed",
+        "messages_failed",
+        "delivered_this_connection",
+        "overall_rate_per_sec",
+    ]
+    assert uuid.UUID(dispatcher["session_id"])
+    assert recent(dispatcher["started_at"])
+    assert dispatcher["phase"] == "DeliveringMessage"
+    assert dispatcher["detail"] == "send msg with 1 recip(s), waiting for ."
+    assert dispatcher["overall_rate_per_sec"] == 0.0
+    printed = json.loads(succeeds(run("inspect-ready-q", "--json", world.stalled)))
+    assert printed["dispatchers"][0]["session_id"] == dispatcher["session_id"]
+    assert printed["scheduled_queue_names"] == ["stall.example"]
+    without = world.get("inspect-ready-q", queue_name=world.stalled)
+    assert "scheduled_queue_names" not in without
+
+
+def test_a_ready_queue_for_people(world: World, run: Callable[..., Result]) -> None:
+    text = succeeds(run("inspect-ready-q", world.stalled))
+    shown = re.sub(r"since: .*? UTC", "since: T UTC", text)
+    assert shown == (
+        f"queue: {world.stalled}\n"
+        "\n"
+        "egress pool:        pool\n"
+        "egress source:      ip-1\n"
+        "protocol:           smtp_client\n"
+        "watchdog threshold: 10m\n"
+        "\n"
+        "ready: 2\n"
+        "\n"
+        "connection limited: TooManyLeases for shared\n"
+        "  since: T UTC\n"
+        "\n"
+        "ceilings:\n"
+        "  concurrent dispatchers: 1\n"
+        "    source: shared\n"
+        "\n"
+        "connections: 1\n"
+    )
+    assert re.search(r"since: 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)? UTC", text)
+    text = succeeds(run("inspect-ready-q", "--connections", "--config", "--sched-q", world.stalled))
+    assert "\nscheduled queues: 1\n  stall.example\n\nconnections: 1\n  SESSION " in text
+    header, row, phase, detail = text.partition("connections: 1\n")[2].splitlines()[:4]
+    assert header.split() == ["SESSION", "DELIV", "TRANS", "FAIL", "AGE", "RATE"]
+    assert re.fullmatch(r"  [0-9a-f-]{36} +0 +0 +0 +\S.*? 0\.0/s", row)
+    assert re.fullmatch(r"  DeliveringMessage for \S.*", phase)
+    assert detail == "  send msg with 1 recip(s), waiting for ."
+    assert "\nconfig:\n  additional_message_rate_throttles = {}\n" in text
+    assert '\n  enable_tls = "Disabled"\n' in text
+    assert "it excludes" in fails(run("inspect-ready-q", "--json", "--config", world.stalled), 2)
+
+
+def test_what_keeps_ready_queues_back(world: World, run: Callable[..., Result]) -> None:
+    states = until(lambda: len(found := world.get("ready-q-states")["states_by_ready_queue"]) == 3 and found)
+    assert set(states) == {world.stalled, world.full, world.rate}
+    assert set(states[world.full]) == {"connection_limited"}
+    assert states[world.full]["connection_limited"]["context"] == "TooManyLeases for shared"
+    assert set(states[world.rate]) == {"connection_rate_throttled"}
+    throttled = states[world.rate]["connection_rate_throttled"]
+    assert re.fullmatch(r"max_connection_rate throttling for (1h|59m 59s( \d+ms)?)", throttled["context"])
+    assert recent(throttled["since"])
+    for wanted in (world.full, f"{world.full},x"):
+        assert set(world.get("ready-q-states", queues=wanted)["states_by_ready_queue"]) == {world.full}
+    assert world.get("ready-q-states", queues="x")["states_by_ready_queue"] == {}
+    # Asked again and again, it is still the same refusal.
+    since = states[world.full]["connection_limited"]["since"]
+    time.sleep(0.6)
+    states = world.get("ready-q-states")["states_by_ready_queue"]
+    assert states[world.full]["connection_limited"]["since"] == since
+    text = succeeds(run("inspect-ready-q", world.rate))
+    assert "\nconnection rate throttled: max_connection_rate throttling for " in text
+    assert "\n  connection rate:        1/h\n    source: max_connection_rate\n" in text
+
+
+def test_a_suspended_ready_queue(world: World, run: Callable[..., Result]) -> None:
+    name = "ip-1->mx_list:127.0.0.1:1@smtp_client"
+    id = json.loads(world.post("suspend-ready-q", name=name, reason="why\x1b[2J", duration="1h"))["id"]
+    suspended = world.ready(name)["state"]["suspended"]
+    assert (suspended["id"], suspended["name"], suspended["reason"]) == (id, name, "why\x1b[2J")
+    assert list(suspended) == ["id", "name", "reason", "duration", "expires"]
+    text = succeeds(run("inspect-ready-q", name))
+    assert "\nsuspended: why\N{REPLACEMENT CHARACTER}[2J\n  expires in: 59m 59s" in text
+    succeeds(run("suspend-ready-q-cancel", "--id", id))
+
+
+def test_ready_queues_that_are_not_there(world: World, run: Callable[..., Result]) -> None:
+    assert world.get("inspect-ready-q", 404, queue_name="x") == "Error: no such ready queue x"
+    assert "'queue_name' is missing" in world.get("inspect-ready-q", 400)
+    assert "must be true or false" in world.get(
+        "inspect-ready-q", 400, queue_name="x", include_scheduled_queues=1
+    )
+    assert "404 Error: no such ready queue x" in fails(run("inspect-ready-q", "x"))
+
+
+# -- paths ---------------------------------------------------------------------------------------------------
+def test_a_path(world: World, run: Callable[..., Result]) -> None:
+    found = world.get("resolve-egress-path", domain="wait.example", source="ip-1")
+    assert list(found) == [
+        "domain",
+        "source",
+        "mx",
+        "queue_name",
+        "queue_config",
+        "path_config",
+        "constraints",
+    ]
+    assert (found["domain"], found["source"], found["mx"]) == ("wait.example", "ip-1", None)
+    assert found["queue_name"] == "ip-1->mx_list:127.0.0.1:1@smtp_client"
+    assert found["queue_config"]["max_message_rate"] == "10/s"
+    assert found["path_config"]["max_message_rate"] == "1000/s"
+    limits = found["constraints"]
+    assert limits["max_message_rate"] == {
+        "value": 10.0,
+        "source": {"kind": "other", "name": "scheduled queue max_message_rate"},
+        "display": "10/s",
+    }
+    assert limits["max_message_rate_declared"] == "1000/s"
+    assert limits["max_connection_rate"] == {"value": 10.0, "source": {"kind": "primary"}, "display": "10/s"}
+    assert limits["max_source_selection_rate"] is None
+    assert world.get("resolve-egress-path", domain="wait.example")["source"] == "unspecified"
+    assert json.loads(succeeds(run("resolve-egress-path", "--json", "wait.example", "ip-1"))) == found
+    text = succeeds(run("resolve-egress-path", "wait.example"))
+    assert text.startswith(
+        "domain: wait.example\nsource: unspecified\n"
+        "queue:  unspecified->mx_list:127.0.0.1:1@smtp_client\n\nmx: <not resolved>\n\n"
+        "--- egress path config ---\n\nadditional_connection_limits = {}\n"
+    )
+    ceilings = (
+        "ceilings:\n"
+        "  concurrent dispatchers: 32\n"
+        "    source: connection_limit\n"
+        "  message rate:           10/s\n"
+        "    source: scheduled queue max_message_rate\n"
+        "    declared: max_message_rate = 1000/s ← effectively unreachable\n"
+        "  connection rate:        10/s\n"
+        "    source: max_connection_rate\n"
+    )
+    assert text.endswith(f"\n\n--- effective ceilings ---\n\n{ceilings}")
+    assert succeeds(run("resolve-egress-path", "--constraints", "wait.example")) == ceilings
+    config = succeeds(run("resolve-egress-path", "--config", "wait.example"))
+    assert f"\n\n{config}\n--- effective" in text
+    assert "exclude each other" in fails(run("resolve-egress-path", "--json", "--config", "x"), 2)
+
+
+def test_paths_that_are_not_there(world: World, run: Callable[..., Result]) -> None:
+    """A name that the DNS does not know is its own site."""
+    found = world.get("resolve-egress-path", domain="[127.0.0.9]")
+    assert found["queue_name"] == "ip-1->[127.0.0.9]@smtp_client" or found["mx"] is None
+    text = world.get("resolve-egress-path", 500, domain="broken.example")
+    assert text.startswith("Error: ")
+    assert "no such customer" in text
+    assert "'domain' is missing" in world.get("resolve-egress-path", 400)
+    assert "no such customer" in fails(run("resolve-egress-path", "broken.example"))
+
+
+# -- stepping in ---------------------------------------------------------------------------------------------
+def test_spools(world: World, run: Callable[..., Result]) -> None:
+    assert world.post("spool-compact", name="meta") == ""
+    assert succeeds(run("spool-compact", "--name", "data")) == ""
+    text = world.post("spool-compact", 500, name="mata")
+    assert text == "Error: no spool named 'mata' has been defined (did you mean 'meta'?)"
+    assert "it keeps a file for each message" in world.post("spool-compact", 500, name="files")
+    assert "'name'" in world.post("spool-compact", 422)
+    assert "no spool named 'x'" in fails(run("spool-compact", "--name", "x"))
+    assert "Missing option '--name'" in fails(run("spool-compact"), 2)
+
+
+def test_aborting_a_connection(world: World, run: Callable[..., Result]) -> None:
+    """Its message is tried again later, and the next one has its turn."""
+    [before] = world.ready(world.rate)["dispatchers"]
+    session = before["session_id"]
+    text = world.post("abort-ready-q-conn", 404, queue_name="x", session_id=session)
+    assert text == f"no matching dispatcher for queue=x session={session}"
+    other = str(uuid.uuid4())
+    text = fails(run("abort-ready-q-conn", world.rate, other))
+    assert f"404 no matching dispatcher for queue={world.rate} session={other}" in text
+    assert "not a valid UUID" in fails(run("abort-ready-q-conn", world.rate, "x"), 2)
+    world.post("abort-ready-q-conn", 422, queue_name=world.rate, session_id="x")
+    assert succeeds(run("abort-ready-q-conn", world.rate, session)) == f"aborted {session}\n"
+    until(lambda: world.ready(world.rate)["state"]["connection_count"] == 0)
+    [one] = until(lambda: world.messages("rate.example"))
+    assert one["id"] == world.ids["rate.example"][0]
+    assert one["message"]["num_attempts"] == 0
+
+
+def test_rebinding(world: World, run: Callable[..., Result]) -> None:
+    world.submit("moved.example", 2)
+    name = "moved.example"
+    until(lambda: len(world.messages(name)) == 2)
+    result = run(
+        "rebind", "--domain", name, "--reason", "why", "--data", '{"x": "1", "y": "2"}', "--set", "y = 3"
+    )
+    assert succeeds(result) == "" == result.stdout
+    assert "in the background" in result.stderr
+
+    def metas() -> list[dict[str, Any]]:
+        return [one["message"]["meta"] for one in world.get("inspect-sched-q", queue_name=name)["messages"]]
+
+    until(lambda: [(meta.get("x"), meta.get("y")) for meta in metas()] == [("1", "3")] * 2)
+    options = ["--domain", name, "--reason", "the other way", "--trigger-rebind-event", "--suppress-logging"]
+    succeeds(run("rebind", *options, "--set", "route=relay.example"))
+    moved = f"{name}!relay.example"
+    until(lambda: len(world.messages(moved)) == 2)
+    assert world.get("inspect-sched-q", queue_name=name)["num_scheduled"] == 0
+    assert world.post("rebind", reason="x", data={}, domain="nobody.example") == "{}"
+    assert "did you mean 'domain'" in world.post("rebind", 422, reason="x", data={}, domian="x")
+    assert "'data' is required" in world.post("rebind", 422, reason="x")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        (["--reason", "x"], 1, "--everything"),
+        (["--everything"], 2, "Missing option '--reason'"),
+        (["--everything", "--reason", "x", "--data", "{"], 1, "not JSON"),
+        (["--everything", "--reason", "x", "--data", '{"a": 1}'], 1, "strings as values"),
+        (["--everything", "--reason", "x", "--data", "[]"], 1, "must be an object"),
+        (["--everything", "--reason", "x", "--set", "a="], 2, "is not KEY=VALUE"),
+        (["--everything", "--reason", "x", "--set", "a"], 2, "is not KEY=VALUE"),
+        (["--queue", "x", "--reason", "x"], 2, "No such option"),
+    ],
+)
+def test_wrong_rebinds(run: Callable[..., Result], arguments: list[str], code: int, error: str) -> None:
+    assert error in fails(run("rebind", *arguments), code)
+
+
+# -- the machine ---------------------------------------------------------------------------------------------
+def test_the_machine(world: World) -> None:
+    found = world.client.get("/api/machine-info").json()
+    assert list(found) == [
+        "node_id",
+        "hostname",
+        "mac_address",
+        "num_cores",
+        "kernel_version",
+        "platform",
+        "distribution",
+        "os_version",
+        "total_memory_bytes",
+        "container_runtime",
+        "cpu_brand",
+        "fingerprint",
+        "online_since",
+        "process_kind",
+        "version",
+    ]
+    assert uuid.UUID(found["node_id"])
+    assert found["hostname"] == socket.gethostname()
+    assert re.fullmatch(r"([0-9A-F]{2}:){5}[0-9A-F]{2}", found["mac_address"])
+    assert found["num_cores"] >= 1
+    assert found["platform"].startswith("linux/")
+    assert found["total_memory_bytes"] > 1 << 28
+    assert found["fingerprint"].endswith(f"node_id={found['node_id']}")
+    assert found["process_kind"] == "kumod"
+    assert recent(found["online_since"])
+
+
+def test_memory_and_tasks(world: World) -> None:
+    response = world.client.get("/api/admin/memory/stats")
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    assert re.search(r"^RSS = [0-9,]+\.[0-9] MiB$", response.text, re.MULTILINE)
+    assert re.search(r"^soft limit = ", response.text, re.MULTILINE)
+    assert re.search(r"^messages: \d+ in the timer wheel, \d+ in ready queues$", response.text, re.MULTILINE)
+    text = world.client.get("/api/admin/task-dump").text
+    assert re.match(r"\d+ tasks\n\n", text)
+    assert re.search(
+        r"ReadyQueue\._dispatch\n( *at .*\n)* *at Connection\.reply \(kumo_py/smtp_out/conn", text
+    )
+    assert re.search(r"^ +\S+  \(\d+ times\)$", text, re.MULTILINE) or "times)" not in text
+    assert "(/" not in text
+    assert world.client.get("/api/admin/task-dump?timeout=soon").status_code == 400
+
+
+def test_help_in_markdown(run: Callable[..., Result]) -> None:
+    text = succeeds(run("markdown-help"))
+    assert text.startswith("# `kumo-py`\n\n")
+    section = text.partition("\n## `kumo-py inspect-sched-q`\n")[2].partition("\n## ")[0]
+    assert "**Usage:** `kumo-py inspect-sched-q [OPTIONS] QUEUE_NAME`" in section
+    assert "\n* `--limit INTEGER RANGE` — How many of its messages to print; 5 unless given." in section
+    assert "markdown-help" not in text
+    assert "markdown-help" not in succeeds(run("--help"))
