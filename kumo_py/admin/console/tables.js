@@ -59,33 +59,24 @@ function shown(table, rows, text) {
   setText(nothing, text);
 }
 
-// What counters of a list of things have grown by since the last look, per second.
-export class Growth {
-  #before = new Map();
-  #time = null;
-  #rates = new Map();
+const LOOK_BACK = 10; // seconds
 
-  look(items, keyOf, names, time) {
-    if (time === this.#time) return;
-    const seconds = this.#time === null ? 0 : time - this.#time;
-    const seen = new Map();
-    const rates = new Map();
-    for (const item of items) {
-      const key = keyOf(item);
-      const before = this.#before.get(key);
-      seen.set(key, item);
-      if (before && seconds > 0) {
-        const grown = names.map((name) => [name, Math.max(0, item[name] - before[name]) / seconds]);
-        rates.set(key, Object.fromEntries(grown));
-      }
-    }
-    this.#before = seen;
-    this.#rates = rates;
-    this.#time = time;
+// How fast counters of the things in a list grow, over the last few seconds.
+export class Growth {
+  #looks = [];
+
+  look(items, keyOf, time) {
+    if (this.#looks.at(-1)?.time >= time) this.#looks = [];
+    this.#looks = this.#looks.filter((look) => look.time >= time - LOOK_BACK);
+    this.#looks.push({ time, seen: new Map(items.map((item) => [keyOf(item), item])) });
   }
 
+  // Per second; null if it is not known yet.
   of(key, name) {
-    return this.#rates.get(key)?.[name] ?? null;
+    const last = this.#looks.at(-1);
+    const first = this.#looks.find((look) => look.seen.has(key));
+    if (first === last) return null;
+    return Math.max(0, last.seen.get(key)[name] - first.seen.get(key)[name]) / (last.time - first.time);
   }
 }
 
@@ -124,7 +115,7 @@ export function showScheduled(table, queues, context, open) {
 }
 
 export function showReady(table, queues, context, growth, open) {
-  growth.look(queues, (queue) => queue.name, ["delivered", "failed", "transfailed"], context.time);
+  growth.look(queues, (queue) => queue.name, context.time);
   const most = Math.max(0, ...queues.map((queue) => queue.messages));
   reconcile(find("tbody", table), queues, (queue) => queue.name, (first) => {
     let queue = first;
@@ -165,7 +156,7 @@ export function showTenants(table, tenants, choose) {
 }
 
 export function showSites(table, sites, context, growth, choose) {
-  growth.look(sites, (one) => one.site, ["delivered"], context.time);
+  growth.look(sites, (one) => one.site, context.time);
   const most = Math.max(0, ...sites.map((one) => one.messages));
   reconcile(find("tbody", table), sites, (one) => one.site, (one) => {
     const name = button(one.site, () => choose(one.site), { class: "name" });
@@ -205,7 +196,7 @@ export function showRules(table, rules, end) {
     const left = element("td", { class: "number" });
     const action = element("td", { class: "actions-only" });
     if (end !== null) action.append(button("End", () => end(rule), { "aria-label": `End: ${scope(rule)}` }));
-    const cells = [element("td", {}, badge, what, bounced), element("td", {}, rule.reason), left, action];
+    const cells = [element("td", {}, badge, " ", what, " ", bounced), element("td", {}, rule.reason), left, action];
     return row(cells, (now) => {
       setText(left, duration(now.left));
       setText(bounced, now.bounced ? `${count(now.bounced)} so far` : "");
