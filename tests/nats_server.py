@@ -19,10 +19,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class NatsServer:
-    """With JetStream; `stop` (kill -9) and `start` take it down and up again at one port, with what it has stored."""
+JETSTREAM = 'jetstream {{ store_dir: "{}/store" }}\n'
 
-    def __init__(self, directory: Path, config: str = "", login: dict[str, str] | None = None) -> None:
+
+class NatsServer:
+    """`stop` (kill -9) and `start` take it down and up again at one port, with what it has stored."""
+
+    def __init__(
+        self,
+        directory: Path,
+        config: str = "",
+        login: dict[str, str] | None = None,
+        *,
+        jetstream: bool = True,
+    ) -> None:
         """`config` is added to the configuration; `login` is what our own client shows in CONNECT."""
         self.program = require_program("nats-server")
         self.port = free_port()
@@ -30,7 +40,7 @@ class NatsServer:
         self._log = directory / "nats.log"
         self._config = directory / "nats.conf"
         self._config.write_text(
-            f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{directory}/store" }}\n{config}\n'
+            f'listen: "127.0.0.1:{self.port}"\n{JETSTREAM.format(directory) if jetstream else ""}{config}\n'
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -90,7 +100,10 @@ class NatsServer:
 
     @contextmanager
     def _asking(self) -> Iterator[Any]:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as sock, sock.makefile("rb") as file:
+        with (
+            socket.create_connection(("127.0.0.1", self.port), timeout=10) as sock,
+            sock.makefile("rb") as file,
+        ):
             assert file.readline().startswith(b"INFO ")
             hello = json.dumps({"verbose": False, "headers": True} | self.login)
             sock.sendall(f"CONNECT {hello}\r\nSUB answers 1\r\n".encode())

@@ -57,6 +57,10 @@ class NatsError(OSError):
     """Nothing was published, or nobody says that it was; the text says why."""
 
 
+class _NotSent(NatsError):
+    """The connection ended before any of the message was sent."""
+
+
 class Server(NamedTuple):
     host: str
     port: int
@@ -318,7 +322,7 @@ class _Connection:
         """Raises OSError."""
         async with self._sending:
             if self.ended is not None:
-                raise NatsError(f"{self.server}: {self.ended}")
+                raise _NotSent(f"{self.server}: {self.ended}")
             whole = False
             try:
                 await self._transport.send_parts(parts)
@@ -448,7 +452,7 @@ class NatsClient:
     async def _connected(self, rounds: float = math.inf) -> _Connection:
         """The connection, when there is one, unless so many rounds over the servers were in vain."""
         until = self._rounds + rounds
-        while (connection := self._connection) is None:
+        while (connection := self._connection) is None or connection.ended is not None:
             if self._gave_up or self._rounds >= until:
                 raise NatsError(self._problem)
             await self._change.wait()
@@ -465,12 +469,9 @@ class NatsClient:
         try:
             with trio.fail_after(timeout):
                 async with self._room:
-                    connection = await self._connected()
-                    self._check(connection, block, payload)
-                    if not acknowledged:
-                        await connection.send(publish(subject, "", block, payload))
-                        return None
-                    return _stored(subject, await connection.store(subject, block, payload))
+                    while True:
+                        with suppress(_NotSent):
+                            return await self._publish(subject, payload, block, acknowledged)
         except trio.TooSlowError:
             state = "" if self._connection is not None else f"; there is no connection: {self._problem}"
             raise NatsError(
@@ -478,6 +479,14 @@ class NatsClient:
             ) from None
         except OSError as err:
             raise NatsError(problem(err)) from err
+
+    async def _publish(self, subject: str, payload: bytes, block: bytes, acknowledged: bool) -> Stored | None:
+        connection = await self._connected()
+        self._check(connection, block, payload)
+        if not acknowledged:
+            await connection.send(publish(subject, "", block, payload))
+            return None
+        return _stored(subject, await connection.store(subject, block, payload))
 
     def _check(self, connection: _Connection, block: bytes, payload: bytes) -> None:
         size = len(block) + len(payload)

@@ -81,7 +81,7 @@ class SharedClients(Generic[C]):
     async def _keep(self, key: Hashable, entry: _Entry[C], linger: float) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._run, entry.client, nursery.cancel_scope)
+                nursery.start_soon(self._run, key, entry, nursery.cancel_scope)
                 entry.idle_since = trio.current_time()
                 while entry.users or trio.current_time() < entry.idle_since + linger:  # noqa: ASYNC110
                     await trio.sleep(linger)
@@ -90,8 +90,9 @@ class SharedClients(Generic[C]):
         finally:
             self._forget(key, entry)
 
-    async def _run(self, client: C, scope: trio.CancelScope) -> None:
-        await client.run()
+    async def _run(self, key: Hashable, entry: _Entry[C], scope: trio.CancelScope) -> None:
+        await entry.client.run()
+        self._forget(key, entry)
         scope.cancel()
 
     def _forget(self, key: Hashable, entry: _Entry[C]) -> None:
