@@ -78,10 +78,11 @@ def queue_summary(endpoint: Endpoint, limit: int | None, by_volume: bool, domain
 
     The counts of a ready queue begin anew when it has been idle for some minutes.
     """
-    suspensions, bounces = endpoint.get(SUSPEND), endpoint.get(BOUNCE)
-    suspended = {one["name"]: one["reason"] for one in endpoint.get(SUSPEND_READY)}
-    states = _states(endpoint)
-    metrics = endpoint.get(METRICS)
+    with endpoint.connected():
+        suspensions, bounces = endpoint.get(SUSPEND), endpoint.get(BOUNCE)
+        suspended = {one["name"]: one["reason"] for one in endpoint.get(SUSPEND_READY)}
+        states = _states(endpoint)
+        metrics = endpoint.get(METRICS)
     ready = _sum(metrics, _READY, lambda labels: labels.get("service", "").partition(":")[2])
     scheduled = {labels["queue"]: int(value) for labels, value in samples(metrics, "scheduled_count")}
     if domain is not None:
