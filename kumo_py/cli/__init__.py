@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kumo_py.cli import inspect, intervention, rules
+from kumo_py.cli import inspect, intervention, mailq, rules
 from kumo_py.cli.doctor import doctor
 from kumo_py.cli.endpoint import global_endpoint_option
 from kumo_py.cli.explain import explain
@@ -44,6 +44,7 @@ for _command in (
     trace_smtp_server,
     *inspect.COMMANDS,
     *intervention.COMMANDS,
+    *mailq.COMMANDS,
     *rules.COMMANDS,
 ):
     main.add_command(_command)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import httpx
 
@@ -72,6 +73,26 @@ class Endpoint:
         if response.status_code == 200 or response.status_code in accept:
             return response
         raise refused(f"{method} {url}", response.status_code, response.text)
+
+    def lines(self, method: str, path: str, query: Mapping[str, str]) -> Iterator[Any]:
+        """The JSON values of a response that is made of lines, as they come."""
+        import httpx
+
+        url = self.url + path
+        try:
+            with httpx.stream(method, url, params=query, timeout=TIMEOUT) as response:
+                if response.status_code != 200:
+                    raise refused(
+                        f"{method} {url}", response.status_code, response.read().decode(errors="replace")
+                    )
+                for line in response.iter_lines():
+                    yield json.loads(line)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as err:
+            raise no_url(self.url, err) from None
+        except httpx.HTTPError as err:
+            raise unreachable(f"{method} {url}", err) from None
+        except ValueError as err:
+            raise click.ClickException(f"{url}: this is no answer of a node: {err}") from None
 
     def _json(self, response: httpx.Response) -> Any:  # noqa: ANN401
         try:
