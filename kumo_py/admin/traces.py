@@ -204,8 +204,10 @@ class Tracer:
         except (orjson.JSONDecodeError, OptionError) as err:
             raise ValueError(f"not a request for a trace: {err}") from None
         early, self._queue, self._size = self._queue, deque(), 0
+        lost, self._lost = self._lost, 0
         for event in early:
             self.note(event)
+        self._lost += lost
 
     async def wait(self) -> None:
         if not self._queue and not self._lost:
