@@ -55,7 +55,6 @@ _HEADERS = [
     (b"content-security-policy", _POLICY),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-cache"),  # kept, and asked for by its tag each time: a new version is met at once
 ]

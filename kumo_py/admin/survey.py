@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from heapq import nlargest
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import trio
@@ -165,7 +166,7 @@ class Survey:
                     if since < oldest.get(queue, math.inf):
                         oldest[queue] = since
 
-        await self._messages.over(queues.wheel.slices(_SLICE), each)
+        await self._messages.over(chain(queues.wheel.slices(_SLICE), _slices(list(queues.held))), each)
         return oldest
 
     async def _look_at_scheduled(self, queues: Queues, view: View, found: Found) -> None:

@@ -73,6 +73,7 @@ async def test_what_the_overview_says(tmp_path: Path) -> None:
     waiting = shown["globex@bad.example"]
     assert (waiting["tenant"], waiting["domain"], waiting["messages"]) == ("globex", "bad.example", 3)
     assert (waiting["campaign"], waiting["routing_domain"], waiting["suspended"]) == (None, None, None)
+    assert (waiting["held"], totals["held"]) == (0, 0)
     assert 0.0 < waiting["oldest"] < 10.0
     assert "Connection refused" in waiting["last_error"]["text"]
     assert waiting["last_error"]["when"] <= found["now"]

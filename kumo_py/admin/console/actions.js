@@ -92,6 +92,47 @@ export function suspendReady(queue, done) {
   });
 }
 
+// What becomes of the messages of a scheduled queue at once. `done` is called with what the node says of it.
+const OPERATIONS = {
+  flush: {
+    title: (name) => `Try ${name} now?`,
+    text: (number) => `${number} of this queue will be tried now, whatever their next attempt is. Held and suspended ones stay.`,
+    label: "Try now",
+    result: "to be tried now",
+  },
+  hold: {
+    title: (name) => `Hold the messages of ${name}?`,
+    text: (number) => `${number} of this queue will be kept until they are released: neither tried, nor expired. What comes in later is not held.`,
+    label: "Hold",
+    result: "held",
+  },
+  release: {
+    title: (name) => `Release the messages of ${name}?`,
+    text: (_, held) => `${held} of this queue will no longer be held, and be tried now.`,
+    label: "Release",
+    result: "released",
+  },
+};
+
+export function operate(kind, queue, done) {
+  const { title, text, label, result } = OPERATIONS[kind];
+  const reason = kind === "hold" ? reasons() : null;
+  confirm({
+    title: title(queue.name),
+    text: text(messages(queue.messages), messages(queue.held)),
+    fields: reason === null ? [] : [labelled("Reason", reason)],
+    label,
+    when: () => reason === null || reason.value.trim() !== "",
+    then: async () => {
+      const request = { queue_names: [queue.name] };
+      if (reason !== null) request.reason = reason.value.trim();
+      const state = await post(`/api/kumo-py/${kind}/v1`, request);
+      if (state.error !== null) throw new Error(state.error);
+      done(`${queue.name}: ${messages(state.changed)} ${result}${state.done ? "" : " so far; the rest follows"}.`);
+    },
+  });
+}
+
 export function bounce(queue, done) {
   const [reason, lasts] = [reasons(), durations()];
   const name = element("input", { name: "queue", required: true, autocomplete: "off", spellcheck: "false" });

@@ -10,6 +10,7 @@ import { Growth, showReady, showRules, showScheduled, showSites, showTenants } f
 
 const INTERVAL = 2000; // milliseconds between two looks
 const PATIENCE = 60_000; // between two summaries for screen readers
+const OUTCOME = 15_000; // for which the outcome of an action is shown
 const LIMIT = 50;
 
 const view = { order: "size", match: "" };
@@ -19,6 +20,7 @@ let timer = null;
 let looking = false;
 let again = false; // something was chosen while a look was under way
 let spoken = -Infinity;
+let outcome = { text: "", until: -Infinity };
 
 const history = new History();
 const readyGrowth = new Growth();
@@ -109,7 +111,7 @@ function counted({ count: all, shown }, match) {
 }
 
 const TILES = [
-  ["scheduled", "Waiting", (totals) => count(totals.scheduled), () => "in scheduled queues"],
+  ["scheduled", "Waiting", (totals) => count(totals.scheduled), (totals) => (totals.held ? `in scheduled queues, ${count(totals.held)} held` : "in scheduled queues")],
   ["ready", "Ready", (totals) => count(totals.ready), () => "in ready queues"],
   ["connections", "Connections", (totals) => `${count(totals.connections_in)} in · ${count(totals.connections_out)} out`, () => "open now"],
   ["memory", "Memory", (totals) => bytes(totals.memory_usage), (totals) => (totals.memory_limit === null ? "no limit" : `of ${bytes(totals.memory_limit)}`)],
@@ -140,6 +142,7 @@ function showTotals(totals) {
 
 function showNotices({ policy, totals }) {
   const found = [];
+  if (performance.now() < outcome.until) found.push({ key: outcome.text, kind: "info", title: outcome.text });
   if (policy.error !== null) {
     const when = moment(policy.failed_at * 1000);
     const title = `The edited policy was refused at ${when}. Epoch ${policy.epoch} goes on.`;
@@ -201,7 +204,14 @@ function scheduledActions(queue) {
   const change = queue.suspended === null
     ? button("Suspend…", () => actions.suspend(queue, changed))
     : button("Resume…", () => actions.end(ruleOf(queue, "suspend"), changed));
-  return [change, button("Bounce…", () => actions.bounce(queue, changed), { class: "danger" })];
+  const operate = (kind, label) => button(label, () => actions.operate(kind, queue, changed));
+  return [
+    queue.messages > queue.held ? operate("flush", "Try now…") : null,
+    queue.messages > queue.held ? operate("hold", "Hold…") : null,
+    queue.held ? operate("release", "Release…") : null,
+    change,
+    button("Bounce…", () => actions.bounce(queue, changed), { class: "danger" }),
+  ].filter(Boolean);
 }
 
 function openReadyQueue(queue) {
@@ -221,7 +231,9 @@ function ruleOf(queue, kind) {
   return known ?? { kind, id: queue.suspension_id, name: `${queue.name}, and perhaps others`, reason: queue.suspended };
 }
 
-function changed() {
+// `text` says what has come of it, for a while.
+function changed(text = null) {
+  if (text !== null) outcome = { text, until: performance.now() + OUTCOME };
   closeDrawer();
   look();
 }

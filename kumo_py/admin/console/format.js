@@ -45,13 +45,14 @@ export function duration(seconds) {
 }
 
 // `when` and `now` are RFC 3339, both by the node's clock.
-export function ago(when, now) {
-  const seconds = (Date.parse(now) - Date.parse(when)) / 1000;
-  return seconds < 1.5 ? "just now" : `${duration(seconds)} ago`;
-}
+const passed = (when, now) => (Date.parse(now) - Date.parse(when)) / 1000;
+
+export const age = (when, now) => duration(passed(when, now));
+
+export const ago = (when, now) => (passed(when, now) < 1.5 ? "just now" : `${age(when, now)} ago`);
 
 export function due(when, now) {
-  const seconds = (Date.parse(when) - Date.parse(now)) / 1000;
+  const seconds = -passed(when, now);
   return seconds <= 0 ? "now" : `in ${duration(seconds)}`;
 }
 

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { button, describe, element, find } from "./dom.js";
-import { ago, count, due, duration, messages } from "./format.js";
+import { age, ago, bytes, count, due, duration, messages } from "./format.js";
 
 const MOST = 50; // messages listed
 const LONGEST = 100_000; // characters of a message shown
@@ -27,14 +27,14 @@ export function closeDrawer() {
 export function openScheduled(queue, now, actions) {
   const list = element("div", { class: "messages", "aria-live": "polite" });
   open(queue, now, actions, [
-    ["Waiting", messages(queue.messages)],
+    ["Waiting", messages(queue.messages) + (queue.held ? `, ${count(queue.held)} of them held` : "")],
     ["Oldest", queue.oldest === null ? "–" : `${duration(queue.oldest)} old`],
     ["Tenant", queue.tenant],
     ["Campaign", queue.campaign],
     ["Routed via", queue.routing_domain],
   ]);
   body.append(element("h3", {}, "Messages"), list);
-  listMessages(queue, list);
+  listMessages(queue, list, now);
 }
 
 export function openReady(queue, now, actions) {
@@ -63,39 +63,45 @@ function open(queue, now, actions, facts) {
   if (!drawer.open) drawer.showModal();
 }
 
-async function listMessages(queue, list) {
+async function listMessages(queue, list, now) {
   list.replaceChildren(element("p", { class: "muted" }, "Asking the node…"));
   let answer;
   try {
-    answer = await get("/api/admin/inspect-sched-q/v1", { queue_name: queue.name, limit: MOST });
+    answer = await get("/api/kumo-py/messages/v1", { queue: queue.name, limit: MOST });
   } catch (error) {
     if (shown === queue.name) list.replaceChildren(element("p", { class: "error" }, error.message));
     return;
   }
   if (shown !== queue.name) return;
   if (!answer.messages.length) {
-    list.replaceChildren(element("p", { class: "muted" }, "No message waits here."));
+    list.replaceChildren(element("p", { class: "muted" }, "No message is here."));
     return;
   }
   const head = element(
     "tr",
     {},
     element("th", { scope: "col" }, "From and to"),
+    element("th", { scope: "col", class: "number" }, "Age"),
     element("th", { scope: "col", class: "number" }, "Attempts"),
-    element("th", { scope: "col", class: "number" }, "Next attempt"),
+    element("th", { scope: "col" }, "Next attempt"),
   );
-  const rows = answer.messages.flatMap((entry) => messageRows(entry, answer.now));
+  const rows = answer.messages.flatMap((message) => messageRows(message, now));
   const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows));
   list.replaceChildren(element("div", { class: "scroll" }, table));
-  const more = answer.num_scheduled - answer.messages.length;
-  if (more > 0) list.append(element("p", { class: "muted" }, `and ${messages(more)} more`));
+  if (answer.next !== null) list.append(element("p", { class: "muted" }, `The ${MOST} oldest; there are more.`));
+}
+
+function next(message, now) {
+  if (message.held !== null) return `held: ${message.held.reason}`;
+  if (message.where === "scheduled") return message.due === null ? "now" : due(message.due, now);
+  return message.where === "ready" ? "ready to go" : "being tried";
 }
 
 // A message's row, and the hidden one below with its content.
-function messageRows({ id, message }, now) {
-  const recipients = [message.recipient].flat();
+function messageRows(message, now) {
+  const { id, recipients } = message;
   const to = recipients.slice(0, 3).join(", ") + (recipients.length > 3 ? ` and ${recipients.length - 3} more` : "");
-  const content = element("td", { colspan: "3" });
+  const content = element("td", { colspan: "4" });
   const below = element("tr", { class: "content", id: `content-${id}`, hidden: true }, content);
   const toggle = button("", () => {
     below.hidden = !below.hidden;
@@ -105,14 +111,15 @@ function messageRows({ id, message }, now) {
   toggle.append(
     element("strong", {}, message.sender || "<>"),
     element("span", {}, ` → ${to}`),
-    element("span", { class: "muted id" }, id),
+    element("span", { class: "muted id" }, message.size === null ? id : `${id} · ${bytes(message.size)}`),
   );
   const row = element(
     "tr",
     {},
     element("th", { scope: "row" }, toggle),
-    element("td", { class: "number" }, count(message.num_attempts ?? 0)),
-    element("td", { class: "number" }, message.due ? due(message.due, now) : "now"),
+    element("td", { class: "number" }, age(message.arrived, now)),
+    element("td", { class: "number" }, count(message.attempts)),
+    element("td", {}, next(message, now)),
   );
   return [row, below];
 }

@@ -42,15 +42,17 @@ class State {
   #reason = element("div", { class: "clamp muted small" });
   cell = element("td", {}, this.#badge, this.#reason);
 
-  // `otherwise` is the word for what is not suspended.
-  show(suspended, otherwise) {
+  // `otherwise` is the word for what is not suspended; `note` stands below it.
+  show(suspended, otherwise, note = "") {
     const word = suspended === null ? otherwise : "suspended";
     this.#badge.dataset.kind = word;
     setText(this.#badge, word);
-    setText(this.#reason, suspended ?? "");
+    setText(this.#reason, [suspended, note].filter(Boolean).join("; "));
     setAttribute(this.#reason, "title", suspended);
   }
 }
+
+const heldNote = (queue) => (queue.held && queue.held < queue.messages ? `${count(queue.held)} held` : "");
 
 function shown(table, rows, text) {
   const nothing = find(".nothing", table.parentElement);
@@ -107,7 +109,8 @@ export function showScheduled(table, queues, context, open) {
       bar.show(queue.messages, most);
       setText(oldest, queue.oldest === null ? "" : duration(queue.oldest));
       error.show(queue.last_error, time);
-      state.show(queue.suspended, queue.messages ? "waiting" : "empty");
+      const held = queue.held > 0 && queue.held === queue.messages;
+      state.show(queue.suspended, held ? "held" : queue.messages ? "waiting" : "empty", heldNote(queue));
     });
   }, (queue) => ({ queue, most, now: context.now }));
   const text = context.match ? "No scheduled queue has this in its name." : "No scheduled queues: nothing waits.";

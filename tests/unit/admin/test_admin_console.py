@@ -83,7 +83,7 @@ async def test_headers_that_keep_others_out() -> None:
         assert policy[b"require-trusted-types-for"] == b"'script'"
         assert header(headers, b"x-frame-options") == b"DENY"
         assert header(headers, b"referrer-policy") == b"no-referrer"
-        assert header(headers, b"cross-origin-opener-policy") == b"same-origin"
+        assert header(headers, b"cross-origin-resource-policy") == b"same-origin"
         assert header(headers, b"cache-control") == b"no-cache"
 
 

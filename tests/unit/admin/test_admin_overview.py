@@ -66,6 +66,7 @@ def node_queues(scheduled_queues: list[Any], ready_queues: list[Any] = []) -> An
         scheduled=Counting({queue.name: queue for queue in scheduled_queues}),
         ready=Counting({queue.name: queue for queue in ready_queues}),
         wheel=TimerWheel[Any](0.05, 1000.0),
+        held={},
     )
 
 
@@ -93,6 +94,16 @@ async def test_what_comes_first() -> None:
     assert asked.oldest == {a: 900.0, b: 600.0, c: 800.0}
     found = await asked.look(queues, View(limit=1))
     assert (found.scheduled, found.scheduled_count, found.scheduled_messages) == ([b], 3, 21)
+
+
+async def test_what_is_held_ages_too() -> None:
+    queue = scheduled("a.example", 2)
+    queues = node_queues([queue])
+    wait_in(queues, queue, 900.0)
+    queues.held[Hashable(SimpleNamespace(id=ids(500.0), queue=queue))] = None
+    asked = Survey()
+    await asked.look(queues, View())
+    assert asked.oldest == {queue: 500.0}
 
 
 async def test_equals_keep_their_order() -> None:
