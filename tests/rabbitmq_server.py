@@ -55,6 +55,7 @@ class RabbitServer:
             "RABBITMQ_NODENAME": f"kumo{self.port}@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_PID_FILE": str(directory / "pid"),
             "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
             "RABBITMQ_LOG_BASE": str(directory / "log"),
@@ -64,11 +65,19 @@ class RabbitServer:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
         }
-        self._epmd = subprocess.Popen([epmd, "-address", "127.0.0.1", "-port", epmd_port], env=self._environment)
+        self._epmd = subprocess.Popen(
+            [epmd, "-address", "127.0.0.1", "-port", epmd_port], env=self._environment
+        )
 
     @property
     def log(self) -> str:
         return (self._directory / "output").read_text(errors="replace")
+
+    def connections(self, name: str) -> int:
+        """How many were accepted that have this name; RabbitMQ writes its log seconds later."""
+        logs = (self._directory / "log").glob("*.log")
+        text = f"client-provided name: {name}"
+        return sum(path.read_text(errors="replace").count(text) for path in logs)
 
     def start(self) -> None:
         with (self._directory / "output").open("ab") as output:
@@ -92,9 +101,10 @@ class RabbitServer:
                 time.sleep(0.1)
 
     def stop(self) -> None:
-        """The whole session: a shell is between us and Erlang."""
+        """Erlang, and with it the shell that is between us and waits for it."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            pid = self._directory / "pid"
+            os.kill(int(pid.read_text()) if pid.exists() else self._process.pid, signal.SIGKILL)
             self._process.wait(10)
             self._process = None
 
