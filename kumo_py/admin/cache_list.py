@@ -14,7 +14,7 @@ _CACHES: tuple[tuple[str, int, str], ...] = (
     ("egress_source_pools", 128, "Egress pools, as the policy defines them"),
     ("egress_source_sources", 128, "Egress sources, as the policy defines them"),
     ("http_server_auth", 128, "Answers of the policy to HTTP credentials"),
-    ("kumo_py_dns_answers", 1024, "Answers of the DNS; the option cache_size of kumo.dns.configure_resolver"),
+    ("kumo_py_dns_answers", 8192, "Answers of the DNS; the option cache_size of kumo.dns.configure_resolver"),
     ("mod_filesystem_glob_cache", 32, "What patterns of kumo.fs.glob matched"),
     ("mta_sts_policy", 8192, "MTA-STS policies of domains"),
     ("rustls_client_config", 32, "TLS contexts for sending"),

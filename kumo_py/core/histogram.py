@@ -6,12 +6,10 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """The upper bounds that KumoMTA has for nearly everything."""
-SAMPLED = 16
-"""Of what happens with every message, one in so many is timed: reading the clock would cost more than the rest."""
 
 
 class Histogram:
@@ -27,30 +25,6 @@ class Histogram:
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
-
-
-class Latency(Histogram):
-    """Times what somebody does, in seconds: all of it, or the first of each `every` times."""
-
-    __slots__ = ("_clock", "_every", "_left")
-
-    def __init__(self, clock: Callable[[], float], every: int = SAMPLED) -> None:
-        super().__init__()
-        self._clock = clock
-        self._every = every
-        self._left = 1
-
-    def start(self) -> float | None:
-        """When it begins, for `stop`; None if this time is not counted."""
-        self._left -= 1
-        if self._left:
-            return None
-        self._left = self._every
-        return self._clock()
-
-    def stop(self, started: float) -> None:
-        """It is over. What is never stopped, because it failed, is not counted."""
-        self.observe(self._clock() - started)
 
 
 def together(several: Iterable[Histogram]) -> Histogram:

@@ -18,6 +18,15 @@ _VARIANT = 0x8000
 _HEX = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
+TIMED = 16
+"""A message whose id has a lower number than this at LOWEST, which is one in 16, is timed on its way.
+
+Reading the clock at each step of every message would cost more than all other metrics together.
+"""
+LOWEST = 3
+"""Where an id has the lowest bits of its time: any of 256 numbers, each as often as the others."""
+
+
 class SpoolIdSource:
     """Makes ids whose times strictly increase, whatever the clock does."""
 

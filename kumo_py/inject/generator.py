@@ -8,6 +8,7 @@ between makes some messages twice, and loses none.
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -63,14 +64,13 @@ class Generator:
                 if not await ready.wait():
                     return
                 continue
-            started = latency.start()
+            started = perf_counter()
             try:
                 await self._serve(msg, ready)
             except BaseException:
                 ready.put_back(msg)
                 raise
-            if started is not None:
-                latency.stop(started)
+            latency.observe(perf_counter() - started)
 
     async def _serve(self, msg: Message, ready: ReadyQueue) -> None:
         queues = self._queues

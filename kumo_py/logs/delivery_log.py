@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 import os
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import structlog
 import trio
 
-from kumo_py.core.histogram import Histogram, Latency
+from kumo_py.core.histogram import Histogram
 from kumo_py.core.policy import PolicyError, Rejection, SilentPolicy
-from kumo_py.core.spool_id import created
+from kumo_py.core.spool_id import LOWEST, TIMED, created
 from kumo_py.core.templates import Templates
 from kumo_py.logs.accounting import Accounting
 from kumo_py.logs.audit_log import AuditLog
@@ -55,6 +56,7 @@ DELIVERY_TIMES = (
 )
 """Upper bounds, in seconds: from what is sent on at once to what waits for days."""
 _DELIVERY = RecordType.Delivery
+_RECEPTION = RecordType.Reception
 _DISK_CHECK_INTERVAL = 5.0
 """Seconds for which an answer about free space holds."""
 
@@ -90,11 +92,11 @@ class DeliveryLog:
         self._drained = trio.lowlevel.ParkingLot()
         self._disk_checked = -math.inf
         self._disk_low: str | None = None
-        self.outcomes = dict.fromkeys(RecordType, 0)
-        """For how many recipients there was something to record, by kind, whether a logger wanted it or not."""
+        self._received = 0
+        self._outcomes = dict.fromkeys(RecordType, 0)
         self.delivery_time = Histogram(DELIVERY_TIMES)
         """Seconds from reception to delivery, of messages."""
-        self.classify_time = Latency(trio.current_time)
+        self.classify_time = Histogram()
         self.on_failure: Callable[[Message, str | None, LastError], None] = lambda msg, queue, error: None
         """Called with what goes wrong, and with the scheduled queue's name if it is at hand."""
         self.needs_headers = False
@@ -202,30 +204,22 @@ class DeliveryLog:
         now = self._clock()
         if recipients is None:
             recipients = msg.recipients
-        self.outcomes[kind] += len(recipients)
-        counts = context.counts
-        if counts is not None:
-            counts.note(kind, len(recipients))
-        if kind is _DELIVERY and not (self._hooks and msg.meta.get("reception_protocol") == LOG_RECORD):
-            self.delivery_time.observe(now - created(msg.id))
-        if kind in FAILURES:
-            error = last_error(now, response)
-            if counts is not None:
-                counts.last_error = error
-            self.on_failure(msg, queue, error)
+        started = perf_counter() if msg.id[LOWEST] < TIMED else None
+        if kind is _RECEPTION:
+            self._received += len(recipients)
+        else:
+            self._count(kind, msg, response, context, len(recipients), queue, now)
         label = UNCATEGORIZED
         if self._classifier is not None and kind in CLASSIFIED:
-            started = self.classify_time.start()
+            before = perf_counter()
             label = self._classifier.label(response)
-            if started is not None:
-                self.classify_time.stop(started)
+            self.classify_time.observe(perf_counter() - before)
         for logger in self._loggers:
             route = logger.routes.get(kind)
             if route is None:
                 continue
             if logger.filter_event is not None and not await self._passes(logger.filter_event, msg):
                 continue
-            started = logger.latency.start()
             meta = to_json(logger.meta.pick(msg.meta)) if logger.meta else EMPTY_OBJECT
             headers = EMPTY_OBJECT
             if logger.headers and msg.data_loaded:
@@ -238,7 +232,7 @@ class DeliveryLog:
             writer, segment_header, template = route
             writer.append(line if template is None else rendered(template, line), segment_header)
             if started is not None:
-                logger.latency.stop(started)
+                logger.latency.observe(perf_counter() - started)
         if self._has_others and msg.meta.get("reception_protocol") != LOG_RECORD:
             if self._accounting is not None:
                 self._accounting.note(kind, len(recipients))
@@ -262,20 +256,50 @@ class DeliveryLog:
                         feedback_report,
                         label,
                     )
-                    started = hook.latency.start()
+                    before = perf_counter()
                     await hook.put(kind, line, msg.sender, recipients, picked)
-                    if started is not None:
-                        hook.latency.stop(started)
+                    hook.latency.observe(perf_counter() - before)
             for watcher in self._disposition_hooks:
                 if kind in watcher.kinds:
                     line = self._encoder.message(
                         kind, msg, response, context, recipients, queue, now,
                         EMPTY_OBJECT, EMPTY_OBJECT, feedback_report, label,
                     )  # fmt: skip
-                    started = watcher.latency.start()
+                    before = perf_counter()
                     await watcher.fire(msg, line)
-                    if started is not None:
-                        watcher.latency.stop(started)
+                    watcher.latency.observe(perf_counter() - before)
+
+    def _count(
+        self,
+        kind: RecordType,
+        msg: Message,
+        response: Response,
+        context: LogContext,
+        recipients: int,
+        queue: str | None,
+        now: float,
+    ) -> None:
+        """All but receptions."""
+        self._outcomes[kind] += recipients
+        counts = context.counts
+        if kind is _DELIVERY:
+            if counts is not None:
+                counts.delivered += recipients
+            if msg.id[LOWEST] < TIMED and msg.meta.get("reception_protocol") != LOG_RECORD:
+                self.delivery_time.observe(now - created(msg.id))
+            return
+        if counts is not None:
+            counts.note(kind, recipients)
+        if kind in FAILURES:
+            error = last_error(now, response)
+            if counts is not None:
+                counts.last_error = error
+            self.on_failure(msg, queue, error)
+
+    @property
+    def outcomes(self) -> dict[RecordType, int]:
+        """For how many recipients there was something to record, by kind, whether a logger wanted it or not."""
+        return self._outcomes | {_RECEPTION: self._received}
 
     async def record_rejection(
         self,
@@ -290,7 +314,7 @@ class DeliveryLog:
         sender, recipients: of the transaction so far; the last recipient is named. meta: the connection's.
         """
         now = self._clock()
-        self.outcomes[RecordType.Rejection] += 1
+        self._outcomes[RecordType.Rejection] += 1
         sender, recipient = sender or "", recipients[-1] if recipients else ""
         label = UNCATEGORIZED if self._classifier is None else self._classifier.label(response)
         for logger in self._loggers:

@@ -20,7 +20,7 @@ import orjson
 import structlog
 import trio
 
-from kumo_py.core.histogram import Latency
+from kumo_py.core.histogram import Histogram
 from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.core.templates import TemplateError
 from kumo_py.logs.config import per_record
@@ -76,7 +76,7 @@ class LogHook:
 
     def __init__(self, config: LogHookConfig, policy: Policy, templates: Templates) -> None:
         self.name = config.name
-        self.latency = Latency(trio.current_time)
+        self.latency = Histogram()
         """Of taking records."""
         self.waits = 0
         """How often a record had to wait for room."""
@@ -209,7 +209,7 @@ class DispositionHook:
 
     def __init__(self, config: DispositionHookConfig, policy: Policy) -> None:
         self.name = config.name
-        self.latency = Latency(trio.current_time)
+        self.latency = Histogram()
         """Of the policy's handler."""
         self.kinds = frozenset(kind for kind in RecordType if per_record(config.per_record, kind).enable)
         self._policy = policy

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import trio
-
-from kumo_py.core.histogram import Latency
+from kumo_py.core.histogram import Histogram
 from kumo_py.logs.config import per_record
 from kumo_py.logs.hooks import compiled_templates
 from kumo_py.logs.segment import SegmentWriter
@@ -54,7 +52,7 @@ class LocalLogger:
         templates: Templates,
     ) -> None:
         self.name = f"dir-{config.log_dir}"
-        self.latency = Latency(trio.current_time)
+        self.latency = Histogram()
         """Of taking records."""
         self.waits = 0
         """How often a record had to wait for room."""

@@ -11,6 +11,7 @@ A batch has one outcome. A message taken from the ready queue is the dispatcher'
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import structlog
@@ -92,10 +93,9 @@ class _Session:
                     return
                 if not await self._connected():
                     return
-                started = latency.start()
+                started = perf_counter()
                 goes_on = await self._send()
-                if started is not None:
-                    latency.stop(started)
+                latency.observe(perf_counter() - started)
                 if not goes_on:
                     return
         finally:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from ipaddress import ip_address
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import structlog
@@ -73,10 +74,9 @@ class DeferredInjection:
                 hand.append(msg)
                 if not await admitted(self._queues, ready, hand):
                     return
-                started = latency.start()
+                started = perf_counter()
                 await self._serve(hand, ready)
-                if started is not None:
-                    latency.stop(started)
+                latency.observe(perf_counter() - started)
                 served += 1
         finally:
             for msg in hand:

@@ -7,6 +7,7 @@ messages behind, up to a few.
 from __future__ import annotations
 
 from collections import deque
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import structlog
@@ -74,10 +75,9 @@ class Promotion:
     def _pop(self) -> list[Message]:
         """What is due now."""
         queues, times = self._queues, self._queues.times
-        now, started = queues.wall(), times.pop.start()
+        now, started = queues.wall(), perf_counter()
         due = queues.wheel.advance(now)
-        if started is not None:
-            times.pop.stop(started)
+        times.pop.observe(perf_counter() - started)
         if self._popped is not None:
             times.pop_interval.observe(now - self._popped)
         self._popped = now

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from random import Random
+from time import perf_counter
 from typing import TYPE_CHECKING, TypeVarTuple
 
 import structlog
@@ -22,7 +23,7 @@ import trio
 
 from kumo_py.core.duration import format_duration
 from kumo_py.core.policy import PolicyError, Rejection
-from kumo_py.core.spool_id import created
+from kumo_py.core.spool_id import LOWEST, TIMED, created
 from kumo_py.core.timer_wheel import TimerWheel
 from kumo_py.limits.shared import SharedThrottles
 from kumo_py.logs import LogContext, RecordType
@@ -110,7 +111,7 @@ class Queues:
         self.past = Past()
         self.looks = 0
         """How often a ready queue was looked after."""
-        self.times = QueueTimes(trio.current_time)
+        self.times = QueueTimes()
         self.directory = QueueDirectory(policy, self.placement)
         self.scheduled = self.directory.queues
         delivery_log.on_failure = self.directory.note_failure
@@ -242,10 +243,11 @@ class Queues:
 
         Raises PolicyError or Rejection when its configuration or its pool cannot be had.
         """
-        started = self.times.resolve.start()
+        if name in self.scheduled:
+            return await self.directory.resolve(name)
+        started = perf_counter()
         queue = await self.directory.resolve(name)
-        if started is not None:
-            self.times.resolve.stop(started)
+        self.times.resolve.observe(perf_counter() - started)
         return queue
 
     def waiting_in(self, name: str) -> list[ScheduledQueue]:
@@ -259,7 +261,7 @@ class Queues:
         self, msg: Message, queue: ScheduledQueue, context: Context = (InsertReason.RECEIVED,)
     ) -> None:
         """Take a message over: it waits until it is due, or goes to a ready queue now."""
-        started = self.times.insert.start()
+        started = perf_counter() if msg.id[LOWEST] < TIMED else None
         queue.last_change = trio.current_time()
         self.in_hand[msg] = trio.lowlevel.current_task()
         try:
@@ -275,7 +277,7 @@ class Queues:
             self.in_hand.pop(msg, None)  # it is its injector's again
             raise
         if started is not None:
-            self.times.insert.stop(started)
+            self.times.insert.observe(perf_counter() - started)
 
     async def insert_or_wait(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
         """`insert` for a message that has no injector to be told: whatever fails, it waits and is tried again."""
@@ -340,17 +342,16 @@ class Queues:
             await self.requeue(msg, response, add(context, reason), count_attempt=False, delay=delay)
             return
         if queue.config.protocol.maildir_path is not None:
-            started = self.times.delivery["maildir"].start()
+            before = perf_counter()
             await self.maildir.deliver(msg, queue, context)
-            if started is not None:
-                self.times.delivery["maildir"].stop(started)
+            self.times.delivery["maildir"].observe(perf_counter() - before)
             return
         rules = self.admin.generation
-        started = self.times.place.start()
+        started = perf_counter() if msg.id[LOWEST] < TIMED else None
         try:
             await self.placement.place(msg, queue)
             if started is not None:
-                self.times.place.stop(started)
+                self.times.place.observe(perf_counter() - started)
             if rules != self.admin.generation:  # one came while the message was on its way
                 self.sweep.start()
         except ReadyQueueFull:

@@ -8,12 +8,12 @@ from kumo_py.core.policy import PolicyError, Rejection
 from kumo_py.smtp_in import replies
 from kumo_py.smtp_in.relay import check_relaying
 from kumo_py.smtp_in.replies import Reply
+from kumo_py.smtp_in.times import RARELY, Stopwatch
 
 if TYPE_CHECKING:
     from kumo_py.proto.address import Params
     from kumo_py.proto.command import Command
     from kumo_py.smtp_in.session import Answer, Session
-    from kumo_py.smtp_in.times import Stopwatch
 
 
 _SMALL_CHUNK: Final = 8192
@@ -25,9 +25,9 @@ class Transaction:
 
     __slots__ = ("chunks", "received", "recipients", "sender", "stopwatch", "utf8")
 
-    def __init__(self, sender: str, stopwatch: Stopwatch | None, *, utf8: bool) -> None:
+    def __init__(self, sender: str, *, utf8: bool) -> None:
         self.sender = sender
-        self.stopwatch = stopwatch
+        self.stopwatch: Stopwatch | None = None
         """If this one is timed."""
         self.utf8 = utf8
         """The client asked for SMTPUTF8 (RFC 6531)."""
@@ -54,8 +54,11 @@ def mail(session: Session, command: Command) -> Answer:
     if command.params and (refusal := _judge_mail_params(session, command.params)) is not None:
         return refusal
     transaction = Transaction(
-        command.argument, session.endpoint.times.begin(), utf8="SMTPUTF8" in command.params
+        command.argument, utf8="SMTPUTF8" in command.params
     )
+    endpoint = session.endpoint
+    if not endpoint.counters.receptions & RARELY:
+        transaction.stopwatch = Stopwatch(endpoint.times)
     if session.services.policy.handles("smtp_server_mail_from"):
         return _ask_mail(session, transaction)
     session.transaction = transaction

@@ -1,16 +1,19 @@
-"""How long transactions take: KumoMTA's histograms, in seconds. One transaction in `SAMPLED` is timed."""
+"""How long transactions take: KumoMTA's histograms, in seconds."""
 
 from __future__ import annotations
 
-import trio
+from time import perf_counter
 
-from kumo_py.core.histogram import SAMPLED, Histogram
+from kumo_py.core.histogram import Histogram
+
+RARELY = 15
+"""A transaction that begins when the number of those before has none of these bits is timed: one in 16."""
 
 
 class TransactionTimes:
     """Of a listener."""
 
-    __slots__ = ("_left", "processing", "reading", "whole")
+    __slots__ = ("processing", "reading", "whole")
 
     def __init__(self) -> None:
         self.reading = Histogram()
@@ -19,15 +22,6 @@ class TransactionTimes:
         """From there to the transaction's end."""
         self.whole = Histogram()
         """From MAIL to its end."""
-        self._left = 1
-
-    def begin(self) -> Stopwatch | None:
-        """A transaction begins; None if this one is not timed."""
-        self._left -= 1
-        if self._left:
-            return None
-        self._left = SAMPLED
-        return Stopwatch(self)
 
 
 class Stopwatch:
@@ -37,20 +31,20 @@ class Stopwatch:
 
     def __init__(self, times: TransactionTimes) -> None:
         self._times = times
-        self._began = trio.current_time()
+        self._began = perf_counter()
         self._content_began: float | None = None
         self._content_ended: float | None = None
 
     def content_begins(self) -> None:
-        self._content_began = trio.current_time()
+        self._content_began = perf_counter()
 
     def content_ends(self) -> None:
-        self._content_ended = now = trio.current_time()
+        self._content_ended = now = perf_counter()
         if self._content_began is not None:
             self._times.reading.observe(now - self._content_began)
 
     def stop(self) -> None:
-        now = trio.current_time()
+        now = perf_counter()
         self._times.whole.observe(now - self._began)
         if self._content_ended is not None:
             self._times.processing.observe(now - self._content_ended)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import enum
 from contextlib import nullcontext
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import trio
 
+from kumo_py.core.spool_id import LOWEST, TIMED
 from kumo_py.proto.client import stuff
 from kumo_py.queue.message_rates import delayed, send_back
 from kumo_py.smtp_out.demand import all_may_ride, destination_of, may_ride
@@ -98,9 +100,9 @@ class Conversation:
         work, ready = self._work, self._ready
         latency = self._queues.times.delivery["smtp_client"]
         while work.in_hand is not None or await self._next_message():
-            started = latency.start()
             msg = work.in_hand
             assert msg is not None
+            started = perf_counter() if msg.id[LOWEST] < TIMED else None
             if work.sent is None:
                 if not await self._load(msg):
                     continue
@@ -131,7 +133,7 @@ class Conversation:
                     self._queues, msg, recipients, responses, self._context, at_once - len(recipients), again
                 )
             if started is not None:
-                latency.stop(started)
+                latency.observe(perf_counter() - started)
             if left:
                 work.again(msg, left)
             if closed or given_up:

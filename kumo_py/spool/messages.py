@@ -6,12 +6,13 @@ missing at start-up is not one (its content is removed). Metadata is JSON, so th
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import orjson
-import trio
 
-from kumo_py.core.histogram import Histogram, Latency
+from kumo_py.core.histogram import Histogram
+from kumo_py.core.spool_id import LOWEST, TIMED
 from kumo_py.message.message import NO_META
 from kumo_py.message.scheduling import parse_schedule
 from kumo_py.spool.errors import SpoolError
@@ -27,7 +28,7 @@ class MessageSpool:
     def __init__(self, data: Spool, meta: Spool) -> None:
         self.data = data
         self.meta = meta
-        self.save_time = Latency(trio.current_time)
+        self.save_time = Histogram()
         self.meta_load_time = Histogram()
         self.data_load_time = Histogram()
 
@@ -41,7 +42,7 @@ class MessageSpool:
 
         Raises SpoolError; of messages that were not in the spool before, nothing is left there then.
         """
-        started = self.save_time.start()
+        started = perf_counter() if messages[0].id[LOWEST] < TIMED else None
         waits: list[tuple[Spool, int]] = []
         try:
             for msg in messages:
@@ -62,22 +63,22 @@ class MessageSpool:
         for msg in messages:
             msg.data_saved = msg.meta_saved = msg.spooled = True
         if started is not None:
-            self.save_time.stop(started)
+            self.save_time.observe(perf_counter() - started)
 
     async def load_meta(self, msg: Message) -> None:
         """Bring envelope and metadata into memory. Raises KeyError or SpoolError."""
         if not msg.meta_loaded:
-            started = trio.current_time()
+            started = perf_counter()
             decode_meta(msg, await self.meta.load(msg.id))
-            self.meta_load_time.observe(trio.current_time() - started)
+            self.meta_load_time.observe(perf_counter() - started)
 
     async def load(self, msg: Message) -> None:
         """Bring all of it into memory. Raises KeyError or SpoolError."""
         await self.load_meta(msg)
         if not msg.data_loaded:
-            started = trio.current_time()
+            started = perf_counter()
             msg.load_data(await self.data.load(msg.id))
-            self.data_load_time.observe(trio.current_time() - started)
+            self.data_load_time.observe(perf_counter() - started)
 
     def reconcile(self) -> list[bytes]:
         """The messages found at start-up; halves, which were never answered with 250, are removed.

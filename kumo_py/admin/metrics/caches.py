@@ -91,16 +91,22 @@ METRICS = (
 )
 
 
+def every_cache(node: Node) -> list[LruTtl[Any, Any]]:
+    """Several may have the same name."""
+    state = node.policy.env.state
+    dkim = state(SignerCaches)
+    found: list[LruTtl[Any, Any]] = [*node.capacities.caches, *node.resolvers.caches]
+    found += [cache.results for cache in state(MemoCaches).by_name.values()]
+    found += [dkim.signers, dkim.keys, state(GlobCache)]
+    return found
+
+
 def collect(node: Node) -> Iterator[Family]:
     state = node.policy.env.state
-    memoized = state(MemoCaches).by_name
-    dkim = state(SignerCaches)
+    memoized, dkim = state(MemoCaches).by_name, state(SignerCaches)
     # Two caches of one name would be two samples of one name: what is asked for is their sum.
     by_name: dict[str, list[LruTtl[Any, Any]]] = {}
-    every: list[LruTtl[Any, Any]] = [*node.capacities.caches, *node.resolvers.caches]
-    every += [cache.results for cache in memoized.values()]
-    every += [dkim.signers, dkim.keys, state(GlobCache)]
-    for cache in every:
+    for cache in every_cache(node):
         by_name.setdefault(cache.name, []).append(cache)
     for metric, number in _LRUTTL:
         yield metric.each({name: sum(map(number, several)) for name, several in by_name.items()})

@@ -30,10 +30,8 @@ REDIS = seconds(
 )
 KEY_FETCH = seconds("dkim_signer_key_fetch", "Seconds to load a private key")
 CREATION = seconds("dkim_signer_creation", "Seconds to make a signer")
-PARSE = seconds(
-    "dkim_signer_message_parse", "Seconds to find what is to be signed; one message in 16 is timed"
-)
-SIGN = seconds("dkim_signer_sign", "Seconds to make a signature; one in 16 is timed")
+PARSE = seconds("dkim_signer_message_parse", "Seconds to find what is to be signed; of messages up to 64 KiB")
+SIGN = seconds("dkim_signer_sign", "Seconds to make a signature, with all that belongs to it")
 
 METRICS = (
     MX_RUNNING,

@@ -17,11 +17,15 @@ OUTCOMES = counter(
     "kumo_py_outcomes_total", "What befell messages, by kind of log record; counts recipients", "type"
 )
 DELIVERY = seconds(
-    "kumo_py_delivery_seconds", "Seconds from reception to delivery, of messages", bounds=DELIVERY_TIMES
+    "kumo_py_delivery_seconds",
+    "Seconds from reception to delivery; one message in 16 is timed",
+    bounds=DELIVERY_TIMES,
 )
-CLASSIFY = seconds("bounce_classify_latency", "Seconds to classify an answer; one in 16 is timed")
+CLASSIFY = seconds("bounce_classify_latency", "Seconds to classify an answer")
 LATENCY = seconds(
-    "log_submit_latency", "Seconds that a logger took for a record; one in 16 is timed", "logger"
+    "log_submit_latency",
+    "Seconds that a logger took for a record; for log files one message in 16 is timed",
+    "logger",
 )
 FULL = counter("log_submit_full", "Records for log files that had to wait for the disk", "logger")
 BACKLOG = counter(

@@ -11,7 +11,7 @@ import trio
 from kumo_py.auth.dkim_keys import PrivateKey, load_private_key
 from kumo_py.auth.dkim_sign import Signer
 from kumo_py.core.duration import Duration
-from kumo_py.core.histogram import Histogram, Latency
+from kumo_py.core.histogram import Histogram
 from kumo_py.core.key_source import KeySource
 from kumo_py.core.lruttl import LruTtl
 from kumo_py.core.options import convert
@@ -85,7 +85,7 @@ class SignerCaches:
         self.keys: LruTtl[bytes, PrivateKey] = LruTtl("dkim_key_cache", 1024)
         self._loading: dict[bytes, trio.Event] = {}
         self.key_fetch_time, self.creation_time = Histogram(), Histogram()
-        self.parse_time, self.sign_time = Latency(trio.current_time), Latency(trio.current_time)
+        self.parse_time, self.sign_time = Histogram(), Histogram()
 
     async def signer(self, ctx: LuaContext, options: object, what: str) -> Signer:
         """Raises ValueError, OSError or KeyError."""

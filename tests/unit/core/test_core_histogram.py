@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kumo_py.core.histogram import SECONDS, Histogram, Latency, together
+from kumo_py.core.histogram import SECONDS, Histogram, together
 
 
 def test_value_on_a_bound_belongs_below_it() -> None:
@@ -13,27 +13,6 @@ def test_value_on_a_bound_belongs_below_it() -> None:
         found.observe(value)
     assert found.counts == [2, 2, 2]
     assert found.sum == pytest.approx(106.6)
-
-
-def test_first_of_each_so_many_is_timed() -> None:
-    now = 0.0
-    latency = Latency(lambda: now, every=3)
-    timed = []
-    for turn in range(7):
-        started = latency.start()
-        now += 0.02
-        if started is not None:
-            timed.append(turn)
-            latency.stop(started)
-    assert timed == [0, 3, 6]
-    assert latency.counts[SECONDS.index(0.025)] == 3
-    assert latency.sum == pytest.approx(0.06)
-
-
-def test_what_is_never_stopped_is_not_counted() -> None:
-    latency = Latency(lambda: 0.0, every=1)
-    assert latency.start() == 0.0
-    assert sum(latency.counts) == 0
 
 
 def test_together() -> None:
