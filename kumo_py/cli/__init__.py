@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kumo_py.cli import inspect, intervention, mailq, rules
+from kumo_py.cli import inspect, intervention, mailq, resolve, rules, validate
 from kumo_py.cli.doctor import doctor
 from kumo_py.cli.endpoint import global_endpoint_option
 from kumo_py.cli.explain import explain
@@ -45,6 +45,8 @@ for _command in (
     *inspect.COMMANDS,
     *intervention.COMMANDS,
     *mailq.COMMANDS,
+    *resolve.COMMANDS,
     *rules.COMMANDS,
+    *validate.COMMANDS,
 ):
     main.add_command(_command)

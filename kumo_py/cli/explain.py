@@ -6,18 +6,14 @@ node is needed.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 import trio
 
-from kumo_py.cli.serve import DEFAULT_POLICY
+from kumo_py.cli.asking import ask, policy_option
 from kumo_py.core.options import to_builtins
-from kumo_py.core.policy import PolicyError, Rejection
-from kumo_py.daemon import Node
-from kumo_py.dns import DnsError
 from kumo_py.message.queue_name import QueueName
 from kumo_py.policy.modules.shaping import LastAsked
 from kumo_py.policy.type_names import lua_literal
@@ -26,6 +22,9 @@ from kumo_py.queue.egress import EgressDirectory
 from kumo_py.queue.resolution import queue_config_of, site_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kumo_py.daemon import Node
     from kumo_py.policy import LuaPolicy
     from kumo_py.queue.config import EgressPool, EgressSource, Options
     from kumo_py.shaping import Origin, Settings
@@ -81,14 +80,7 @@ def explain() -> None:
 @click.option("--campaign", help="The message's campaign.")
 @click.option("--routing-domain", help="Where the message is routed instead of to its domain.")
 @click.option("--site", help="The site name; without it the policy's resolver is asked for the MX hosts.")
-@click.option(
-    "--policy",
-    "policy_path",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_POLICY,
-    show_default=True,
-    help="The policy to ask.",
-)
+@policy_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def path(
     domain: str,
@@ -102,10 +94,7 @@ def path(
 ) -> None:
     """Print the queue, pool, sources and path options for a destination, each with the file and block it is from."""
     name = QueueName(domain.lower(), tenant, campaign, routing_domain)
-    try:
-        found = trio.run(explain_path, Node(policy_path), name, source, site)
-    except (PolicyError, Rejection, DnsError, ValueError, OSError) as err:
-        raise click.ClickException(str(err)) from None
+    found = ask(policy_path, lambda node: explain_path(node, name, source, site))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
     else:
@@ -114,7 +103,6 @@ def path(
 
 async def explain_path(node: Node, name: QueueName, source: str | None, site: str | None) -> Explanation:
     """Ask the node's policy. Raises PolicyError, Rejection or DnsError."""
-    await node.load_to_ask()
     policy = node.policy
     config = await queue_config_of(policy, str(name))
     egress = EgressDirectory(policy, trio.current_time)

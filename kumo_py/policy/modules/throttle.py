@@ -83,7 +83,11 @@ async def delay_message_if_throttled(ctx: LuaContext, this: NamedThrottle, msg: 
 @throttle.function("explain", result=TEXT)
 def explain(ctx: LuaContext, this: NamedThrottle) -> str:
     """The rates that the spec amounts to, for people."""
-    spec = this.spec
+    return describe_throttle(this.spec)
+
+
+def describe_throttle(spec: ThrottleSpec) -> str:
+    """The rates that a spec amounts to, for people."""
     burst = spec.limit if spec.max_burst is None else spec.max_burst
     kind = "implied" if spec.max_burst is None else "explicit"
     return (
