@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from kumo_py.admin.routes import Route
     from kumo_py.daemon import Node
 
 pytestmark = pytest.mark.time_limit(60)
