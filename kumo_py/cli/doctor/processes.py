@@ -44,7 +44,7 @@ _OTHERS = {
 class Process(NamedTuple):
     pid: str
     name: str
-    arguments: list[str]
+    arguments: tuple[str, ...]
 
     @property
     def is_node(self) -> bool:
@@ -62,7 +62,7 @@ def processes(host: Host) -> list[Process]:
     for pid in filter(str.isdigit, host.names("/proc")):
         name = host.text(f"/proc/{pid}/comm")
         if name is not None:
-            arguments = (host.text(f"/proc/{pid}/cmdline") or "").rstrip("\0").split("\0")
+            arguments = tuple((host.text(f"/proc/{pid}/cmdline") or "").rstrip("\0").split("\0"))
             found.append(Process(pid, name.strip(), arguments))
     return found
 

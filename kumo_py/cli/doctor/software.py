@@ -21,7 +21,7 @@ def check_software() -> Iterator[Finding]:
     """Of this process."""
     yield Finding("software", "Python", "ok", sys.version.split()[0])
     yield _lua()
-    yield from _tls(
+    yield from check_tls(
         ssl.OPENSSL_VERSION_INFO[:2], ssl.OPENSSL_VERSION, ssl.create_default_context().security_level
     )
     for extra, module in _EXTRAS.items():
@@ -43,7 +43,7 @@ def _lua() -> Finding:
         return Finding("software", "Lua", "bad", str(err), "lupa with Lua 5.4", why, mend)
 
 
-def _tls(release: tuple[int, ...], text: str, level: int) -> Iterator[Finding]:
+def check_tls(release: tuple[int, ...], text: str, level: int) -> Iterator[Finding]:
     if release >= (3, 0):
         yield Finding("software", "TLS library", "ok", text)
     else:

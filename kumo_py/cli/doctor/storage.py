@@ -22,6 +22,7 @@ _SLOW, _TOO_SLOW = 0.010, 0.100
 """Seconds of the median."""
 _LONG = 0.500
 """Seconds of the worst."""
+_OWN = "run the doctor as the node's user, or sudo chown USER {}"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -36,8 +37,7 @@ def check_spool(host: Host, directory: str) -> Iterator[Finding]:
     try:
         times = sorted(host.sync_times(directory, _SYNCS))
     except OSError as err:
-        why = "the node has to write there"
-        mend = f"run the doctor as the node's user, or sudo chown USER {directory}"
+        why, mend = "the node has to write there", _OWN.format(directory)
         yield Finding("storage", f"{name}: sync", "bad", err.strerror or str(err), "writable", why, mend)
         return
     middle, worst = median(times), times[-1]
@@ -110,7 +110,8 @@ def _room(host: Host, directory: str, name: str) -> Iterator[Finding]:
     try:
         space = host.space(directory)
     except OSError as err:
-        yield Finding("storage", f"{name}: room", "bad", err.strerror or str(err), "readable", "", "")
+        why, mend = "the node has to write there", _OWN.format(directory)
+        yield Finding("storage", f"{name}: room", "bad", err.strerror or str(err), "readable", why, mend)
         return
     for what, free, total, shown in (
         ("room", space.free_bytes, space.total_bytes, f"{space.free_bytes / (1 << 30):.1f} GiB"),
