@@ -113,6 +113,8 @@ class Survey:
     def __init__(self) -> None:
         self.oldest: dict[ScheduledQueue, float] = {}
         """When the oldest message that waits in a queue came in (Unix time), as of the last look."""
+        self._unknown: list[ScheduledQueue] = []
+        """Queues that cannot be set up just now: messages wait in them, and nobody else knows them."""
         self._oldest_at = -math.inf
         self._found: dict[View, Found] = {}
         self._messages = _Ration()
@@ -149,15 +151,16 @@ class Survey:
     async def _look(self, queues: Queues, view: View) -> Found:
         now = trio.current_time()
         if now >= max(self._oldest_at + INTERVAL, self._messages.free_at):
-            self.oldest = await self._look_at_messages(queues)
             self._oldest_at = now
+            await self._look_at_messages(queues)
         found = Found(now)
         await self._look_at_scheduled(queues, view, found)
         await self._look_at_ready(queues, view, found)
         return found
 
-    async def _look_at_messages(self, queues: Queues) -> dict[ScheduledQueue, float]:
+    async def _look_at_messages(self, queues: Queues) -> None:
         oldest: dict[Any, float] = {}
+        unknown: list[ScheduledQueue] = []
 
         def each(messages: Sequence[Message]) -> None:
             for msg in messages:
@@ -166,14 +169,18 @@ class Survey:
                     if since < oldest.get(queue, math.inf):
                         oldest[queue] = since
 
+        def each_queue(several: Sequence[ScheduledQueue]) -> None:
+            known = queues.scheduled
+            unknown.extend(queue for queue in several if queue.name and known.get(queue.name) is not queue)
+
         await self._messages.over(chain(queues.wheel.slices(_SLICE), _slices(list(queues.held))), each)
-        return oldest
+        await self._messages.over(_slices(list(oldest)), each_queue)
+        self.oldest, self._unknown = oldest, unknown
 
     async def _look_at_scheduled(self, queues: Queues, view: View, found: Found) -> None:
         known = queues.scheduled
-        # Some wait in queues that cannot be set up just now, and that nobody else knows.
-        unknown = [queue for queue in self.oldest if queue.name and known.get(queue.name) is not queue]
-        every = [*known.values(), *(queue for queue in unknown if queue.delayed)]
+        unknown = (queue for queue in self._unknown if queue.delayed and known.get(queue.name) is not queue)
+        every = [*known.values(), *unknown]
         tenants = Counter[str]()
         top = _Top(view, self._rank_of(view.order))
 
