@@ -252,9 +252,8 @@ async def test_refusals(
 async def test_connections_are_kept_and_counted(
     policy: MakePolicy, background: None, broker: RabbitServer, consumer: RabbitConsumer
 ) -> None:
-    lua = policy(
-        f"kumo.on('mine', function() {basic(broker.port, '', "pool_size = 2, connection_name = 'counted'")} end)"
-    )
+    publish = basic(broker.port, "", "pool_size = 2, connection_name = 'counted'")
+    lua = policy(f"kumo.on('mine', function() {publish} end)")
     await lua.load()
     async with trio.open_nursery() as nursery:
         for _ in range(10):
