@@ -14,6 +14,7 @@ import trio
 
 from kumo_py.core.duration import format_duration
 from kumo_py.logs import DeliveryCounts
+from kumo_py.logs.json_text import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,7 @@ class Running:
     """One dispatcher."""
 
     __slots__ = (
+        "_last",
         "_seen",
         "aborted",
         "began",
@@ -59,6 +61,7 @@ class Running:
         """Grows with all progress."""
         self.aborted = False
         self.by_watchdog = False
+        self._last = ""
         self._seen = 0
 
     def stuck(self, now: float) -> float:
@@ -68,14 +71,19 @@ class Running:
         return now - self.since
 
     def summary(self) -> str:
-        """For records."""
+        """Of one that was cancelled, for records: what it was about then, in KumoMTA's words."""
         now = trio.current_time()
         age, stuck = (format_duration(round(now - since)) for since in (self.began, self.since))
-        return f"session={self.session_id} age={age} time_without_progress={stuck}"
+        return f"{self._last} session={self.session_id} age={age} time_in_phase={stuck}"
 
     def abort(self, *, by_watchdog: bool = False) -> None:
         """Cancel it; what it has in hand is tried again."""
         self.aborted, self.by_watchdog = True, by_watchdog
+        phase, detail = self.phase, self.describe()
+        if isinstance(phase, dict):
+            [(name, numbers)] = phase.items()
+            phase = f"{name} {{ {', '.join(f'{key}: {number}' for key, number in numbers.items())} }}"
+        self._last = f"phase={phase} detail={detail and to_json(detail).decode()}"
         self.scope.cancel()
 
 

@@ -54,7 +54,7 @@ def shown_constraints(constraints: Constraints) -> dict[str, object]:
 def _shown_ceiling(ceiling: Ceiling | None) -> dict[str, object] | None:
     if ceiling is None:
         return None
-    source = {"kind": ceiling.source.kind}
+    source: dict[str, str] = {"kind": ceiling.source.kind}
     if ceiling.source.name is not None:
         source["name"] = ceiling.source.name
     return {"value": ceiling.value, "source": source, "display": ceiling.display}

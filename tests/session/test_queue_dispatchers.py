@@ -44,7 +44,7 @@ async def test_a_dispatcher_that_hangs_is_cancelled_and_its_message_tried_again(
     (record,) = node.log.records
     assert 30 <= record.at < 33
     assert (record.kind, record.code, str(record.response.enhanced)) == ("Delayed", 451, "4.4.1")
-    assert record.content.startswith("dispatcher watchdog aborted task; session=")
+    assert record.content.startswith("dispatcher watchdog aborted task; phase=Starting detail=None session=")
     assert record.context.session_id is not None
     assert record.context.session_id in record.content
     assert (record.site, record.context.egress_source) == (sender.sent[0].queue, "unspecified")
