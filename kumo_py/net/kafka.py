@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from kumo_py.core.duration import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from confluent_kafka import Message
 
@@ -181,25 +181,54 @@ class KafkaProducer:
 
     async def send(self, record: Record) -> tuple[int | None, int | None]:
         """Send a record; the partition that has it now, and its offset there. Raises ProducerError."""
+        deadline = _deadline(record)
+        return await self._reported(record, await self._queued(record, deadline), deadline)
+
+    async def send_batch(self, records: Sequence[Record]) -> list[str | None]:
+        """Send records in their order; for each what went wrong, or None."""
+        under_way: list[tuple[Record, float, _Report | ProducerError]] = []
+        for record in records:
+            deadline = _deadline(record)
+            try:
+                under_way.append((record, deadline, await self._queued(record, deadline)))
+            except ProducerError as err:
+                under_way.append((record, deadline, err))
+        problems: list[str | None] = []
+        for record, deadline, report in under_way:
+            try:
+                if isinstance(report, ProducerError):
+                    raise report
+                await self._reported(record, report, deadline)
+                problems.append(None)
+            except ProducerError as err:
+                problems.append(str(err))
+        return problems
+
+    async def _queued(self, record: Record, deadline: float) -> _Report:
+        """Queue a record, when there is room. Raises ProducerError."""
         report = _Report(self._reports)
-        is_queued = False
-        try:
-            with trio.fail_after(record.timeout):
-                while not is_queued:
-                    is_queued = self._queue(await self.ready(), record, report)
-                    if not is_queued:
-                        await self._settled.wait()
-                await report.done.wait()
-        except trio.TooSlowError:
-            what = "no acknowledgement" if is_queued else "the producer's queue was full all the time"
-            error = f"{what} within {format_duration(record.timeout)}"
-        else:
-            if report.error is None:
-                self._last_error = None
-                return report.partition, report.offset
-            error = report.error
+        with trio.move_on_at(deadline):
+            while not self._queue(await self.ready(), record, report):
+                await self._settled.wait()
+            return report
+        raise self._failed(record, f"the producer's queue was full for {format_duration(record.timeout)}")
+
+    async def _reported(
+        self, record: Record, report: _Report, deadline: float
+    ) -> tuple[int | None, int | None]:
+        """Wait for what became of a record. Raises ProducerError."""
+        with trio.move_on_at(deadline):
+            await report.done.wait()
+        if not report.done.is_set():
+            raise self._failed(record, f"no acknowledgement within {format_duration(record.timeout)}")
+        if report.error is not None:
+            raise self._failed(record, report.error)
+        self._last_error = None
+        return report.partition, report.offset
+
+    def _failed(self, record: Record, error: str) -> ProducerError:
         cause = "" if self._last_error in (None, error) else f"; {self._last_error}"
-        raise ProducerError(f"{record.topic}: {error}{cause}")
+        return ProducerError(f"{record.topic}: {error}{cause}")
 
     def _queue(self, producer: Producer, record: Record, report: _Report) -> bool:
         """Whether there was room."""
@@ -217,6 +246,10 @@ class KafkaProducer:
         except (KafkaException, TypeError, ValueError) as err:
             raise ProducerError(f"{record.topic}: {_text(err)}") from None
         return True
+
+
+def _deadline(record: Record) -> float:
+    return trio.current_time() + record.timeout
 
 
 def _text(err: Exception) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-import trio
 
 from kumo_py.core.duration import Duration
 from kumo_py.policy.registry import Kind, Owner, Param
@@ -43,7 +42,7 @@ class KafkaRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             self.topic,
             self.payload,
             self.key,
-            tuple((name, value.encode()) for name, value in self.headers.items()),
+            tuple((name, value.encode()) for name, value in sorted(self.headers.items())),
             self.partition,
             self.timeout,
         )
@@ -97,22 +96,12 @@ async def send(ctx: LuaContext, handle: KafkaHandle, record: KafkaRecord) -> tup
 async def send_batch(
     ctx: LuaContext, handle: KafkaHandle, records: list[KafkaRecord]
 ) -> tuple[list[int], list[str]]:
-    """Send records together, and wait for all of them: the indexes of those that failed, and their errors."""
+    """Send records in their order, and wait for all of them: the indexes of those that failed, and their errors."""
     if len(records) > MOST_AT_ONCE:
         raise ValueError(f"a batch has at most {MOST_AT_ONCE} records, got {len(records)}")
-    shared = handle.client
-    failed: dict[int, str] = {}
-
-    async def one(index: int, record: KafkaRecord) -> None:
-        try:
-            await shared.send(record.record())
-        except OSError as err:
-            failed[index] = str(err)
-
-    async with trio.open_nursery() as nursery:
-        for index, record in enumerate(records, 1):
-            nursery.start_soon(one, index, record)
-    return sorted(failed), [failed[index] for index in sorted(failed)]
+    problems = await handle.client.send_batch([record.record() for record in records])
+    failed = [(index, problem) for index, problem in enumerate(problems, 1) if problem is not None]
+    return [index for index, _ in failed], [problem for _, problem in failed]
 
 
 @producer.function("close", since="2024.09.02-c5476b89")
