@@ -96,13 +96,15 @@ def _head(scene: Scene, now: float) -> list[Text]:
 
 
 def _policy(policy: Policy, now: float) -> Text:
-    line = _line(f"policy {policy.policy}: epoch {policy.epoch}, for {span(now - policy.since)}")
+    line = _line(f"policy epoch {policy.epoch}, for {span(now - policy.since)}")
     if policy.error is not None:
-        line.append("  the last edit is refused: ", "bold red")
+        line.append(", the last edit is refused: ", "bold red")
         line.append(_flat(policy.error), "red")
     elif policy.restart_needed:
         what = "; ".join(policy.restart_needed)
-        line.append(f"  takes effect at the next start only: {_flat(what)}", "yellow")
+        line.append(f", takes effect at the next start only: {_flat(what)}", "yellow")
+    else:
+        line.append(f": {_flat(policy.policy)}")
     return line
 
 

@@ -156,7 +156,7 @@ def test_the_head_and_the_rates() -> None:
     lines = text(scene(overview(), later))
     assert len(lines) == 30
     assert row(lines, "kumo-py top").startswith("kumo-py top mx.node.example version 0.1.0, up 3d 4h, ")
-    assert row(lines, "policy") == "policy /etc/init.lua: epoch 3, for 2h"
+    assert row(lines, "policy") == "policy epoch 3, for 2h: /etc/init.lua"
     assert row(lines, "cpu") == (
         "cpu 25% memory 210 MiB/1.0 GiB ██░░░░░░ connections 3 in 12 out scheduled 1,234,567 ready 40"
     )
