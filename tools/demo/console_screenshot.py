@@ -4,7 +4,8 @@
     tools/demo/console_screenshot.py docs/console.png
 
 Starts a sink that answers as mailbox providers do, a relay before it, and a headless Chromium; all on the loopback, and
-all ended again. Needs chromium, chromedriver, and selenium from the dev dependencies.
+all ended again. Needs chromium, chromedriver, and selenium from the dev dependencies. For another host name in the
+picture: unshare --uts sh -c 'hostname mta1.example.com && tools/demo/console_screenshot.py docs/console.png'
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ kumo.on('init', function()
     kumo.define_spool { name = name, path = '@DIR@/' .. name, min_free_space = 0, min_free_inodes = 0 }
   end
   kumo.configure_local_logs { log_dir = '@DIR@/logs', min_free_space = 0, min_free_inodes = 0 }
-  kumo.start_http_listener { listen = '127.0.0.1:0', hostname = 'mta1.example.com', console = 'actions' }
+  kumo.start_http_listener { listen = '127.0.0.1:0', console = 'actions' }
   kumo.start_esmtp_listener {
     listen = '127.0.0.1:0', relay_hosts = { '127.0.0.0/8' }, max_messages_per_connection = 1000000,
   }
@@ -129,7 +130,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("file", type=Path)
     options.add_argument(
-        "--seconds", type=float, default=150.0, help="of traffic before the picture is taken"
+        "--seconds", type=float, default=310.0, help="of traffic before the picture is taken"
     )
     options.add_argument("--dark", action="store_true")
     options.add_argument("--size", default="1360x1500", help="of the window")

@@ -40,7 +40,7 @@ class LastError {
 class State {
   #badge = element("span", { class: "badge" });
   #reason = element("div", { class: "clamp muted small" });
-  cell = element("td", {}, this.#badge, this.#reason);
+  cell = element("td", { class: "status" }, this.#badge, this.#reason);
 
   // `otherwise` is the word for what is not suspended; `note` stands below it.
   show(suspended, otherwise, note = "") {
