@@ -69,7 +69,7 @@ class _Printer:
     def show(self, event: Mapping[str, Any]) -> bool:
         """Whether that was all that is wanted. Raises KeyError, TypeError or ValueError for what is no event."""
         meta, payload, when = event["conn_meta"], event["payload"], parse_rfc3339(event["when"])
-        kind, data = (payload, None) if isinstance(payload, str) else next(iter(payload.items()))
+        [(kind, data)] = [(payload, None)] if isinstance(payload, str) else payload.items()
         if meta is None:
             self._prefix = f"[] {'':5}"
             self._payload(kind, data, when)
