@@ -32,7 +32,7 @@ class HttpListenerParams(_Options, frozen=True):
     request_body_limit: int = 2 * 1024 * 1024
     """Bytes, after decompression; larger requests get 413."""
     console: Literal["read_only", "actions", "off"] = "read_only"
-    """The web console at `/`: whether it is there, and whether it offers to suspend and bounce."""
+    """The web console at `/`: it shows only, or also offers to suspend, hold, bounce and the like, or is not there."""
 
     def __post_init__(self) -> None:
         check_listen_address(self.listen)
