@@ -170,3 +170,17 @@ def test_a_million_items_are_cheap() -> None:
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert used < 16 * count / 10
+
+
+def test_a_snapshot_stays_what_it_was() -> None:
+    wheel: TimerWheel[int] = TimerWheel(0.05, 0.0)
+    for number in range(3000):
+        wheel.insert(number * 0.1, number)
+    wheel.insert(-1.0, -1)
+    shot = wheel.snapshot()
+    for now in (0.5, 20.0, 100.0, 1000.0):
+        wheel.advance(now)
+        wheel.insert(0.0, 5000)
+        wheel.insert(now + 40.0, 5001)
+    wheel.drain()
+    assert sorted(item for items, size in shot for item in items[:size]) == list(range(-1, 3000))
