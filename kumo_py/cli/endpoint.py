@@ -148,6 +148,8 @@ def global_endpoint_option(command: F) -> F:
 
 def printable(text: str) -> str:
     """What others have chosen, for a terminal."""
+    if text.isprintable():
+        return text
     return "".join(
         char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text
     )
