@@ -60,7 +60,10 @@ local HOSTS = {
 }
 kumo.on('get_queue_config', function(domain, tenant, campaign, routing_domain)
   if domain == 'broken.example' then error 'no such customer' end
-  if domain == 'mx.example' then return kumo.make_queue_config {} end
+  if domain == 'lua.example' then
+    local batches = { constructor = 'make.it', batch_size = 5, min_batch_size = 3, max_batch_latency = '60s' }
+    return kumo.make_queue_config { egress_pool = 'pool', protocol = { custom_lua = batches } }
+  end
   return kumo.make_queue_config {
     egress_pool = 'pool', max_message_rate = domain == 'wait.example' and '10/s' or nil, retry_interval = '1h',
     protocol = { smtp = { mx_list = { HOSTS[routing_domain or domain] or '127.0.0.1:1' } } },
@@ -74,6 +77,8 @@ kumo.on('get_egress_path_config', function(domain, source, site)
   local path = { enable_tls = 'Disabled', prohibited_hosts = {}, ignore_8bit_checks = true }
   if domain == 'stall.example' or domain == 'full.example' then
     path.additional_connection_limits = { shared = 1 }
+  elseif domain == 'lua.example' then
+    path.idle_timeout = '60s'
   elseif domain == 'rate.example' then
     path.max_connection_rate = '1/h'
   elseif domain == 'wait.example' then
@@ -82,6 +87,7 @@ kumo.on('get_egress_path_config', function(domain, source, site)
   end
   return kumo.make_egress_path(path)
 end)
+kumo.on('make.it', function() return { send_batch = function() return 'taken' end } end)
 kumo.on('rebind_message', function(msg, data) msg:set_meta('routing_domain', data.route) end)
 """
 READY = "ip-1->mx_list:127.0.0.1:{port}@smtp_client"
@@ -443,6 +449,41 @@ def test_ready_queues_that_are_not_there(world: World, run: Callable[..., Result
         "inspect-ready-q", 400, queue_name="x", include_scheduled_queues=1
     )
     assert "404 Error: no such ready queue x" in fails(run("inspect-ready-q", "x"))
+
+
+def test_delivery_by_lua(world: World, run: Callable[..., Result]) -> None:
+    """A dispatcher that waits for the rest of a batch."""
+    name = "ip-1->lua.example@lua:make.it"
+    world.submit("lua.example", 1)
+    until(lambda: name in world.client.get("/metrics").text)
+    until(lambda: isinstance(world.ready(name)["dispatchers"][0]["phase"], dict))
+    found = world.ready(name)
+    assert (found["protocol"], found["mx"], found["state"]["watchdog_threshold"]) == ("lua", None, "10m")
+    [dispatcher] = found["dispatchers"]
+    assert dispatcher["phase"] == {"AccumulatingBatch": {"have": 1, "want": 3}}
+    assert dispatcher["detail"] is None
+    assert "\n  AccumulatingBatch(1/3) for " in succeeds(run("inspect-ready-q", "--connections", name))
+    world.submit("lua.example", 2)
+    until(lambda: world.ready(name)["dispatchers"][0]["messages_delivered"] == 3)
+    [dispatcher] = world.ready(name)["dispatchers"]
+    assert dispatcher["phase"] == "Idle"
+    assert dispatcher["overall_rate_per_sec"] > 0.0
+
+
+def test_queues_of_the_node_s_own(world: World) -> None:
+    """Requests that wait to be generated: no policy chooses their protocol, and nothing hurries them."""
+    request = {
+        "envelope_sender": "from@a.example",
+        "content": "Subject: x\r\n\r\nhello\r\n",
+        "recipients": [{"email": "one@later.example"}],
+        "deferred_generation": True,
+    }
+    assert world.client.post("/api/inject/v1", json=request).status_code == 200
+    queue = "generator.kumomta.internal"
+    found = world.ready(f"unspecified->{queue}@httpinject")
+    assert (found["protocol"], found["egress_pool"]) == ("httpinject", "unspecified")
+    assert found["state"]["watchdog_threshold"] == "100years"
+    assert world.get("inspect-sched-q", queue_name=queue)["queue_config"]["protocol"] is None
 
 
 # -- paths ---------------------------------------------------------------------------------------------------
