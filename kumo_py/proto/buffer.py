@@ -34,13 +34,13 @@ class ByteBuffer:
         return self._position < len(self._buffer)
 
     @property
-    def rest(self) -> bytes:
-        """What nobody has consumed."""
-        return self._buffer[self._position :]
+    def unread(self) -> tuple[bytes, int]:
+        """Octets, and from where on nobody has consumed them."""
+        return self._buffer, self._position
 
     def take_rest(self) -> bytes:
         """Hand over what is pending, to whoever speaks another protocol on this connection."""
-        rest = self.rest
+        rest = self._buffer[self._position :]
         self.discard()
         return rest
 

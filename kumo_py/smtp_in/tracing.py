@@ -19,12 +19,12 @@ from kumo_py.smtp_in.auth import read_response
 from kumo_py.smtp_in.verbs import VERBS, read_command
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
 
     from kumo_py.logs.trace import Event, Level, Meta
     from kumo_py.message.message import Message
     from kumo_py.smtp_in.relay import Relaying
-    from kumo_py.smtp_in.session import Answer, Session
+    from kumo_py.smtp_in.session import Answer, Mode, Session
 
 
 class SessionTrace:
@@ -60,30 +60,31 @@ class SessionTrace:
     def answer(self) -> Answer:
         """The answer of the session's mode, which may raise; tells what it took of the input."""
         session = self._session
-        mode, before = session.mode, session.receiver.rest
+        mode = session.mode
+        octets, start = session.receiver.unread
         held: list[Event] = []
         self._held = held
         try:
             return mode(session)
         finally:
             self._held = None
-            taken = before[: len(before) - len(session.receiver.rest)]
-            if taken:
-                self._read(taken, is_command=mode is read_command, is_secret=mode is read_response)
+            after, position = session.receiver.unread
+            self._read(mode, octets[start : len(octets) - (len(after) - position)])
             for event in held:
                 session.trace.tell(event)
 
     def abandoned(self) -> None:
         """What is there is not going to be answered."""
-        session = self._session
-        if rest := session.receiver.rest:
-            mode = session.mode
-            self._read(rest, is_command=mode is read_command, is_secret=mode is read_response)
+        octets, start = self._session.receiver.unread
+        self._read(self._session.mode, octets[start:])
 
-    def _read(self, octets: bytes, *, is_command: bool, is_secret: bool) -> None:
-        if is_secret:
+    def _read(self, mode: Mode, octets: bytes) -> None:
+        """The mode took so much of the input."""
+        if not octets:
+            return
+        if mode is read_response:
             octets = _hidden(b"", octets)
-        elif is_command:
+        elif mode is read_command:
             octets = self._without_password(octets)
         self.tell("Read", octets)
 
@@ -115,7 +116,7 @@ class SessionTrace:
             self._failed(event, err)
             raise
         if rest is not None:
-            return self._awaited(event, rest)
+            return _Rest(self._awaited, event, rest)
         self._returned(event, None)
         return None
 
@@ -154,6 +155,19 @@ class SessionTrace:
                 "will_enqueue": enqueued,
             },
         )
+
+
+class _Rest:
+    """What is left of an event. A coroutine would complain if the session ends before it is awaited."""
+
+    __slots__ = ("_args", "_run")
+
+    def __init__(self, run: Callable[..., Coroutine[Any, Any, Any]], *args: object) -> None:
+        self._run = run
+        self._args = args
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._run(*self._args).__await__()
 
 
 def _hidden(shown: bytes, line: bytes) -> bytes:
