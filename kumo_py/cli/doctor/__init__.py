@@ -5,6 +5,7 @@ Nothing is changed, and nobody outside is asked: the DNS only with --dns.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +30,8 @@ _PORTS = (25, 587, 8000)
 _STYLES: dict[Mark, str] = {"ok": "green", "warn": "yellow", "bad": "red"}
 
 
-class Directories(msgspec.Struct, frozen=True):
-    """Where a node keeps what it must not lose, and what it tells."""
+class Layout(msgspec.Struct, frozen=True):
+    """Where a node keeps what it must not lose and what it tells, and where it listens."""
 
     spools: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
@@ -55,8 +56,8 @@ def doctor(
     A small file is written to each spool directory, to see how long its disk takes, and is gone at once. The exit
     status is 1 if something is bad.
     """
-    where = Directories() if policy is None else _directories(policy)
-    where = msgspec.structs.replace(where, spools=tuple(dict.fromkeys((*where.spools, *spools))))
+    where = Layout() if policy is None else _layout(policy)
+    where = msgspec.structs.replace(where, spools=_real((*where.spools, *spools)))
     host = ctx.find_object(Host) or Host()
     findings = list(examine(host, where, name))
     if as_json:
@@ -66,7 +67,7 @@ def doctor(
     sys.exit(any(one.mark == "bad" for one in findings))
 
 
-def examine(host: Host, where: Directories, name: str | None = None) -> Iterator[Finding]:
+def examine(host: Host, where: Layout, name: str | None = None) -> Iterator[Finding]:
     """All checks. `name` is a domain to ask the DNS for."""
     from kumo_py.cli.doctor.software import check_software
 
@@ -88,7 +89,7 @@ def examine(host: Host, where: Directories, name: str | None = None) -> Iterator
     yield from check_software()
 
 
-def _directories(policy: Path) -> Directories:
+def _layout(policy: Path) -> Layout:
     """What the policy's init asks for; it runs without effect. Raises click.ClickException."""
     import trio
 
@@ -111,11 +112,16 @@ def _directories(policy: Path) -> Directories:
         for listen in given.get(f"kumo.start_{kind}_listener listen", [])
         if (port := str(listen).rpartition(":")[2]).isdigit() and port != "0"
     ]
-    return Directories(
-        tuple(map(str, given.get("kumo.define_spool path", []))),
-        tuple(map(str, given.get("kumo.configure_local_logs log_dir", []))),
+    return Layout(
+        _real(map(str, given.get("kumo.define_spool path", []))),
+        _real(map(str, given.get("kumo.configure_local_logs log_dir", []))),
         tuple(dict.fromkeys(ports)) or _PORTS,
     )
+
+
+def _real(directories: Iterable[str]) -> tuple[str, ...]:
+    """Without links, by which a file system would be mistaken; each once."""
+    return tuple(dict.fromkeys(map(os.path.realpath, directories)))
 
 
 def _print(findings: Iterable[Finding]) -> None:

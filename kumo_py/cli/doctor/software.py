@@ -35,12 +35,13 @@ def check_software() -> Iterator[Finding]:
 
 def _lua() -> Finding:
     try:
-        from lupa.lua54 import LuaRuntime
-
-        return Finding("software", "Lua", "ok", f"{LuaRuntime().lua_implementation}, lupa {version('lupa')}")
-    except (ImportError, PackageNotFoundError) as err:
-        why, mend = "policies are Lua 5.4", "pip install --force-reinstall lupa"
-        return Finding("software", "Lua", "bad", str(err), "lupa with Lua 5.4", why, mend)
+        release = version("lupa")
+    except PackageNotFoundError:
+        release = "none"
+    if release != "none" and importlib.util.find_spec("lupa.lua54") is not None:
+        return Finding("software", "Lua", "ok", f"5.4, lupa {release}")
+    why, mend = "policies are Lua 5.4", "pip install --force-reinstall lupa"
+    return Finding("software", "Lua", "bad", f"lupa {release}", "lupa with Lua 5.4", why, mend)
 
 
 def check_tls(release: tuple[int, ...], text: str, level: int) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kumo_py.cli import main
-from kumo_py.cli.doctor import Directories, examine
+from kumo_py.cli.doctor import Layout, examine
 from kumo_py.cli.doctor.host import Answer, Host, Limit, Space
 from kumo_py.cli.doctor.processes import Process
 from kumo_py.cli.doctor.software import check_encoding, check_tls
@@ -138,14 +138,12 @@ def machine(tmp_path: Path) -> Machine:
 
 
 SPOOL, LOGS = "/var/spool/kumo", "/var/log/kumo"
-WHERE = Directories(spools=(SPOOL,), logs=(LOGS,))
+WHERE = Layout(spools=(SPOOL,), logs=(LOGS,))
 
 
-def complaints(
-    machine: Machine, where: Directories | None = None, dns: str | None = None
-) -> dict[str, Finding]:
+def complaints(machine: Machine, where: Layout | None = None, dns: str | None = None) -> dict[str, Finding]:
     """By name; each says what it should be, why, and what mends it."""
-    found = {one.name: one for one in examine(machine, where or Directories(), dns) if one.mark != "ok"}
+    found = {one.name: one for one in examine(machine, where or Layout(), dns) if one.mark != "ok"}
     for one in found.values():
         assert all((one.found, one.wanted, one.why, one.mend)), one
     return found
@@ -310,7 +308,7 @@ def test_a_clock_that_went_backwards(machine: Machine) -> None:
     machine.directory(SPOOL)
     machine.write(f"{SPOOL}/000001.seg", "")
     os.utime(machine.root / SPOOL[1:] / "000001.seg", (NOW + 3600,) * 2)
-    wrong = complaints(machine, Directories(spools=(SPOOL,)))
+    wrong = complaints(machine, Layout(spools=(SPOOL,)))
     assert marks(wrong) == {"clock": "bad"}
     assert wrong["clock"].found == f"{SPOOL} has a file from 3600s in the future"
 
@@ -327,7 +325,7 @@ def test_the_kind_of_a_spools_file_system(machine: Machine, kind: str, mark: str
         + f"24 23 0:9 / /var/spool/a\\040b rw master:1 - {kind} none rw\nodd line\n"
     )
     machine.write("/proc/self/mountinfo", text)
-    wrong = complaints(machine, Directories(spools=(directory,)))
+    wrong = complaints(machine, Layout(spools=(directory,)))
     assert marks(wrong) == ({} if mark is None else {f"spool {directory}: file system": mark})
 
 
@@ -343,14 +341,14 @@ def test_the_kind_of_a_spools_file_system(machine: Machine, kind: str, mark: str
 def test_how_long_a_sync_takes(machine: Machine, times: list[float], mark: str | None) -> None:
     machine.directory(SPOOL)
     machine.syncs[SPOOL] = times
-    wrong = complaints(machine, Directories(spools=(SPOOL,)))
+    wrong = complaints(machine, Layout(spools=(SPOOL,)))
     assert marks(wrong) == ({} if mark is None else {f"spool {SPOOL}: sync": mark})
 
 
 def test_a_spool_that_cannot_be_written(machine: Machine) -> None:
     machine.directory(SPOOL)
     machine.syncs[SPOOL] = PermissionError(13, "Permission denied")
-    wrong = complaints(machine, Directories(spools=(SPOOL,)))
+    wrong = complaints(machine, Layout(spools=(SPOOL,)))
     assert wrong[f"spool {SPOOL}: sync"].found == "Permission denied"
 
 
@@ -385,7 +383,7 @@ def test_a_port_that_another_has(machine: Machine) -> None:
     assert wrong["port 25"].found == "taken by master (88)"
     assert "systemctl disable --now postfix" in wrong["Postfix"].mend
     assert any(
-        one.name == "port 8000" and one.found == "a node listens" for one in examine(machine, Directories())
+        one.name == "port 8000" and one.found == "a node listens" for one in examine(machine, Layout())
     )
 
 
@@ -393,7 +391,7 @@ def test_a_port_that_somebody_has(machine: Machine) -> None:
     machine.listens(587, NODE, "1003")
     (machine.root / "proc" / NODE.pid / "fd" / "1003").unlink()
     assert marks(complaints(machine)) == {"port 587": "warn"}
-    assert complaints(machine, Directories(ports=(2525,))) == {}
+    assert complaints(machine, Layout(ports=(2525,))) == {}
 
 
 def test_other_mail_servers(machine: Machine) -> None:
@@ -489,6 +487,15 @@ def test_the_report(machine: Machine) -> None:
     ]  # fmt: skip
 
 
+def test_a_link_to_a_spool_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "link").symlink_to("spool")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["doctor", "--spool", "link", "--spool", "spool", "--json"])
+    names = [one["name"] for one in json.loads(result.stdout) if one["name"].endswith(": sync")]
+    assert names == [f"spool {tmp_path}/spool: sync"]
+
+
 def test_something_bad_is_an_error(machine: Machine) -> None:
     machine.write("/proc/sys/fs/file-max", "1000")
     assert doctor(machine).exit_code == 1
@@ -555,7 +562,7 @@ def test_this_machine_can_be_looked_at(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
     assert host.newest(str(tmp_path)) is not None
-    findings = list(examine(host, Directories(spools=(str(tmp_path),))))
+    findings = list(examine(host, Layout(spools=(str(tmp_path),))))
     assert len(findings) > 20
 
 
