@@ -33,6 +33,11 @@ pytestmark = pytest.mark.time_limit(60)
 
 POLICY = """
 local kumo = require 'kumo'
+kumo.on('pre_init', function()
+  kumo.dns.configure_test_resolver {
+    '$ORIGIN mx.example.\\n@ 600 MX 20 b\\n@ 600 MX 10 a\\na A 127.0.0.1\\nb A 127.0.0.1\\n',
+  }
+end)
 kumo.on('init', function()
   for _, name in ipairs { 'data', 'meta' } do
     kumo.define_spool { name = name, path = '@DIR@/' .. name, min_free_space = 0, min_free_inodes = 0 }
@@ -60,6 +65,7 @@ local HOSTS = {
 }
 kumo.on('get_queue_config', function(domain, tenant, campaign, routing_domain)
   if domain == 'broken.example' then error 'no such customer' end
+  if domain == 'mx.example' or domain == 'unknown.example' then return kumo.make_queue_config {} end
   if domain == 'lua.example' then
     local batches = { constructor = 'make.it', batch_size = 5, min_batch_size = 3, max_batch_latency = '60s' }
     return kumo.make_queue_config { egress_pool = 'pool', protocol = { custom_lua = batches } }
@@ -536,10 +542,25 @@ def test_a_path(world: World, run: Callable[..., Result]) -> None:
     assert "exclude each other" in fails(run("resolve-egress-path", "--json", "--config", "x"), 2)
 
 
+def test_mx_hosts(world: World, run: Callable[..., Result]) -> None:
+    found = world.get("resolve-egress-path", domain="mx.example", source="ip-1")
+    assert found["mx"] == {
+        "site_name": "(a|b).mx.example",
+        "by_preference": {"10": ["a.mx.example."], "20": ["b.mx.example."]},
+        "is_mx": True,
+        "is_domain_literal": False,
+        "is_secure": False,
+    }
+    assert found["queue_name"] == "ip-1->(a|b).mx.example@smtp_client"
+    text = succeeds(run("resolve-egress-path", "mx.example"))
+    assert "\nmx (site: (a|b).mx.example):\n    10  a.mx.example.\n    20  b.mx.example.\n\n--- " in text
+    text = succeeds(run("resolve-egress-path", "[127.0.0.9]"))
+    assert "\nmx: <not resolved>\n" in text  # it has an mx_list
+    found = world.get("resolve-egress-path", domain="unknown.example")
+    assert (found["queue_name"], found["mx"]) == ("unspecified->unknown.example@smtp_client", None)
+
+
 def test_paths_that_are_not_there(world: World, run: Callable[..., Result]) -> None:
-    """A name that the DNS does not know is its own site."""
-    found = world.get("resolve-egress-path", domain="[127.0.0.9]")
-    assert found["queue_name"] == "ip-1->[127.0.0.9]@smtp_client" or found["mx"] is None
     text = world.get("resolve-egress-path", 500, domain="broken.example")
     assert text.startswith("Error: ")
     assert "no such customer" in text
