@@ -218,6 +218,8 @@ async def test_the_received_event_when_it_is_answered_at_once(watched: MakeNode,
     """The null queue, which needs no waiting when nobody watches."""
     node = watched({"smtp_server_message_received": lambda msg, _meta: msg.set_meta("queue", "null")})
     node.log.wanted = False
+    handler = node.policy.handlers["smtp_server_message_received"]
+    node.policy.start = lambda _event, *args: handler(*args)  # type: ignore[method-assign,func-returns-value]
     client = node.connect()
     assert (await client.deliver()).startswith("250")
     kinds = [event.kind for event in watcher.events]
@@ -401,6 +403,19 @@ async def test_auth_that_is_refused(
         assert watcher.of("Read") == lines(*shown)
     assert b"[hidden]" in b"".join(watcher.of("Read"))
     assert SECRET[-8:] not in watcher.everything
+
+
+async def test_a_password_in_the_middle_of_a_line_that_is_too_long(
+    watched: MakeNode, watcher: Watcher
+) -> None:
+    """What is left of such a line looks like a command, but is none."""
+    client = watched(AUTH).connect()
+    await client.greet()
+    await client.send(b"AUTH PLAIN " + b"x" * 2000)
+    await trio.testing.wait_all_tasks_blocked()
+    await client.send(f"RSET {SECRET}\r\n".encode())
+    assert (await client.reply()).startswith("500")
+    assert watcher.of("Read")[-2:] == [b"AUTH PLAIN [hidden]", b"[hidden]\r\n"]
 
 
 async def test_auth_that_is_cut_off(watched: MakeNode, watcher: Watcher, authority: trustme.CA) -> None:

@@ -236,6 +236,21 @@ def test_losses_are_told_where_they_were() -> None:
     assert last[1]["payload"] == "Closed"
 
 
+def test_losses_are_told_seldom() -> None:
+    """A reader that is a little too slow loses stretches, not every second event."""
+    trace, tracer = make(ServerRequest)
+    texts: list[bytes] = []
+    with tracer.open():
+        for number in range(QUEUE_SIZE // 50_000 * 4):
+            trace.tell(trace.event(SERVER_META, "Read", b"x" * 50_000))
+            if number % 3 == 0:
+                texts += tracer.take()  # two of three
+        while more := tracer.take():
+            texts += more
+    losses = sum(b"Lagged" in text for text in texts)
+    assert 1 <= losses <= 4
+
+
 def test_a_content_larger_than_all_that_is_kept() -> None:
     trace, tracer = make(ClientRequest)
     with tracer.open():
