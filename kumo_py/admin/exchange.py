@@ -18,6 +18,9 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 TEXT = b"text/plain; charset=utf-8"
 JSON = b"application/json"
 
+_LONGEST_REFUSAL = 2000
+"""Characters: it may quote what the client sent."""
+
 
 class Refusal(Exception):
     """A request is answered with this status, and a text for whoever sent it."""
@@ -25,7 +28,7 @@ class Refusal(Exception):
     def __init__(self, status: int, text: str, headers: Headers | None = None) -> None:
         super().__init__(status, text)
         self.status = status
-        self.text = text
+        self.text = text if len(text) <= _LONGEST_REFUSAL else f"{text[:_LONGEST_REFUSAL]}…"
         self.headers = headers or []
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import math
 import operator
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar, cast
 
@@ -49,18 +50,22 @@ class OptionValue(Protocol):
         """Return plain data that `from_option` takes, in KumoMTA's notation."""
 
 
-def convert(value: object, type_: type[T], what: str) -> T:
+def convert(value: object, type_: type[T], what: str, *, most: float = math.inf) -> T:
     """Turn plain data into `type_`, most often a struct. Raises OptionError.
 
     `what` opens every error message: the function that the table was given to,
     such as "kumo.make_egress_path". Fields that a struct does not have are errors
-    if it is declared with `forbid_unknown_fields=True`.
+    if it is declared with `forbid_unknown_fields=True`. Of more than `most` values, for which that would take long, a
+    plainer message says what is wrong, and what only Lua's types made look wrong is refused.
     """
     try:
         return msgspec.convert(value, type_, dec_hook=_decode)
-    except msgspec.ValidationError:
+    except msgspec.ValidationError as error:
         # Slow and rare: find what is wrong, or what only Lua's types made look wrong.
-        value = _Walk(what).visit(value, _type_info(cast("type", type_)), "")
+        try:
+            value = _Walk(what, most).visit(value, _type_info(cast("type", type_)), "")
+        except _TooLong:
+            raise OptionError(f"{what}: {error}") from None
     try:
         return msgspec.convert(value, type_, dec_hook=_decode)
     except msgspec.ValidationError as error:
@@ -100,15 +105,23 @@ def _type_info(type_: type) -> inspect.Type:
     return inspect.type_info(type_)
 
 
+class _TooLong(Exception):
+    """There are more values than may be looked at."""
+
+
 class _Walk:
     """One pass over a value beside its type; gives the typed value, or raises OptionError."""
 
-    __slots__ = ("_what",)
+    __slots__ = ("_left", "_what")
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, most: float) -> None:
         self._what = what
+        self._left = most
 
     def visit(self, value: object, type_: inspect.Type, path: str) -> object:
+        self._left -= 1
+        if self._left < 0:
+            raise _TooLong
         if not _fits(value, type_):
             raise self._wrong(value, type_, path)
         match type_:
