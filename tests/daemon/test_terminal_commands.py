@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import re
-import select
 import smtplib
-import struct
 import subprocess
 import sys
-import termios
-import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
+from pseudo_terminal import PseudoTerminal
 from real_node import RealNode, relay_policy
 from smtp_sink import SmtpSink
 
@@ -161,61 +156,18 @@ def test_one_frame_of_top(scene: Scene) -> None:
     scene.sink.open()
 
 
-class Terminal:
-    """Runs a command in a pseudo terminal, and reads all that it draws."""
-
-    def __init__(self, scene: Scene, *arguments: str) -> None:
-        self._master, self.slave = pty.openpty()
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
-        self.before = termios.tcgetattr(self.slave)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "kumo_py", *arguments],
-            env={key: value for key, value in scene.environment.items() if key not in ("COLUMNS", "LINES")},
-            stdin=self.slave,
-            stdout=self.slave,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self.output = ""
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        while True:
-            ready, _, _ = select.select([self._master], [], [], 0.05)
-            if ready:
-                self.output += os.read(self._master, 65536).decode(errors="replace")
-            elif self.process.poll() is not None:
-                return
-
-    def press(self, key: str) -> None:
-        self.output = ""
-        os.write(self._master, key.encode())
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self._reader.join()
-        os.close(self._master)
-        os.close(self.slave)
-
-
 def test_top_lives_with_its_node(scene: Scene) -> None:
     scene.send(5, "one.example")
-    terminal = Terminal(scene, "top", "--update-interval", "0.2")
-    try:
-        scene.wait_for(lambda: "gold@one.example" in terminal.output, "the queue")
+    options = ["--update-interval", "0.2", "--endpoint", scene.endpoint]
+    with PseudoTerminal("top", *options, rows=40, columns=160) as terminal:
+        terminal.see("gold@one.example")
         terminal.press("2")
-        scene.wait_for(lambda: f"sinks: mx_list:{scene.sink.address}"[:30] in terminal.output, "the site")
+        terminal.see(f"sinks: mx_list:{scene.sink.address}")
         scene.node.kill()
-        scene.wait_for(lambda: "no answer since" in terminal.output, "that the node is gone")
-        assert terminal.process.poll() is None
+        terminal.see("no answer since")
         terminal.press("q")
-        assert terminal.process.wait(10) == 0
-        assert termios.tcgetattr(terminal.slave) == terminal.before
-    finally:
-        terminal.close()
+        assert terminal.ended() == 0
+        assert terminal.is_restored
 
 
 def test_the_log_is_followed_over_new_segments(scene: Scene) -> None:

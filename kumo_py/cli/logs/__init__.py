@@ -89,11 +89,11 @@ def tail(
         click.echo(f"kumo-py: {text}", err=True)
 
     show = _Show(wanted, as_json=as_json, form=form)
-    records_only = show.wants if filters or as_json or form else None
+    choose = show.wants if show.records_only else None
     try:
         with Segments(paths or (DEFAULT_LOG_DIR,), complain, follow=follow) as read:
             if start is None:
-                show(read.last(DEFAULT_LINES if lines is None else lines, records_only))
+                show(read.last(DEFAULT_LINES if lines is None else lines, choose))
             elif lines is None:
                 show(read.since(start))
             else:
@@ -133,12 +133,12 @@ class _Show:
         self._filters = filters
         self._as_json = as_json
         self._form = form
-        self._records_only = bool(filters or as_json or form)
+        self.records_only = bool(filters or as_json or form)
 
     def wants(self, line: Line) -> bool:
         """What is no record is only shown where all is shown as it is."""
         if line.record is None:
-            return not self._records_only
+            return not self.records_only
         return all(holds(line.record) for holds in self._filters)
 
     def __call__(self, lines: Iterable[Line]) -> None:
@@ -147,7 +147,7 @@ class _Show:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         for line in filter(self.wants, lines):
             if self._as_json:
-                click.echo(line.text)
+                click.echo(line.text if width is None else printable(line.text.decode(errors="replace")))
             elif line.record is None:
                 click.echo(printable(line.text.decode(errors="replace")))
             elif self._form is not None:
