@@ -31,7 +31,7 @@ log = structlog.get_logger("kumo_py.queue.roster")
 
 Row = dict[str, object]
 
-READS_PER_SECOND = 20_000
+READS_PER_SECOND = 40_000
 """Envelopes that one listing reads from the spool."""
 _LOOK = 512
 """Messages looked at in one go before other tasks get a turn."""
