@@ -13,10 +13,11 @@ import trio
 
 from kumo_py.message.message import Message
 from kumo_py.queue.admin import Timestamp
+from kumo_py.queue.census import waiting
 from kumo_py.spool import SpoolError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from kumo_py.queue.queues import Queues
     from kumo_py.queue.scheduled import ScheduledQueue
@@ -48,28 +49,20 @@ async def messages_of(
     if limit is not None:
         left = min(left, limit)
     seen: set[Message] = set()
-    for slice_ in _waiting(queues):
-        for msg in slice_:
-            if left <= 0:
-                return
-            queue: ScheduledQueue | None = msg.queue  # type: ignore[assignment]
-            if queue is None or queue.name != name or msg in seen:
-                continue
+    for count, msg in enumerate(waiting(queues), 1):
+        if left <= 0:
+            return
+        queue: ScheduledQueue | None = msg.queue  # type: ignore[assignment]
+        if queue is not None and queue.name == name and msg not in seen:
             seen.add(msg)
             with suppress(KeyError, SpoolError, ValueError):
                 times = {"due": Timestamp(msg.due).to_option(), "num_attempts": msg.attempts}
                 found = await _described(queues.spool, msg, want_body=want_body, times=times)
                 left -= 1
                 yield {"id": msg.id.hex(), "message": found}
-        await trio.lowlevel.checkpoint()
-
-
-def _waiting(queues: Queues) -> Iterator[list[Message]]:
-    """All messages that wait, for their time or until they are released; some may come twice."""
-    yield from queues.wheel.slices(_SLICE)
-    held = list(queues.held)
-    yield from (held[start : start + _SLICE] for start in range(0, len(held), _SLICE))
-    yield queues.promotion.waiting
+                await trio.lowlevel.checkpoint()
+        if count % _SLICE == 0:
+            await trio.lowlevel.checkpoint()
 
 
 async def _only_in_memory(queues: Queues, id: bytes) -> Message | None:
@@ -82,11 +75,11 @@ async def _only_in_memory(queues: Queues, id: bytes) -> Message | None:
             if msg.id == id:
                 return msg
         await trio.lowlevel.checkpoint()
-    for slice_ in _waiting(queues):
-        for msg in slice_:
-            if msg.id == id:
-                return msg
-        await trio.lowlevel.checkpoint()
+    for count, msg in enumerate(waiting(queues), 1):
+        if msg.id == id:
+            return msg
+        if count % _SLICE == 0:
+            await trio.lowlevel.checkpoint()
     return None
 
 
