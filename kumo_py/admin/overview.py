@@ -9,7 +9,7 @@ from functools import cache
 from heapq import nsmallest
 from importlib.metadata import version
 from itertools import islice
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import trio
 
@@ -22,7 +22,7 @@ from kumo_py.logs import RecordType
 from kumo_py.queue.admin import BounceRule, ReadySuspension
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from kumo_py.admin.call import Call
     from kumo_py.admin.exchange import Response
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from kumo_py.queue.ready import ReadyQueue
     from kumo_py.queue.scheduled import ScheduledQueue
 
+T = TypeVar("T")
+
 MOST_SHOWN = 1000
+_SLICE = 64
 _LONGEST_MATCH = 256
 _MOST_RULES = 200
 _MOST_NAMES = 10
@@ -63,24 +66,26 @@ async def overview(call: Call) -> Response:
     oldest = call.shared.survey.oldest
     return json_response(
         {
-            "now": rfc3339(now),
+            "now": _rfc3339(now),
             "console": call.params.console,
             "node": {
                 "hostname": node.hostname,
                 "node_id": node.nodeid,
                 "version": _version(),
-                "started": rfc3339(node.started),
+                "started": _rfc3339(node.started),
                 "uptime": now - node.started,
             },
             "policy": describe_policy(node),
             "totals": _totals(node, call.shared, found),
             "scheduled_queues": {
                 "count": found.scheduled_count,
-                "shown": [_scheduled(node, queue, now, oldest.get(queue)) for queue in found.scheduled],
+                "shown": await _each(
+                    found.scheduled, lambda one: _scheduled(node, one, now, oldest.get(one))
+                ),
             },
             "ready_queues": {
                 "count": found.ready_count,
-                "shown": [_ready(node, ready) for ready in found.ready],
+                "shown": await _each(found.ready, lambda one: _ready(node, one)),
             },
             "tenants": [{"tenant": tenant, "messages": count} for tenant, count in found.tenants],
             "sites": [{"site": name} | asdict(site) for name, site in found.sites],
@@ -89,7 +94,17 @@ async def overview(call: Call) -> Response:
     )
 
 
-def rfc3339(seconds: float) -> str:
+async def _each(several: Iterable[T], show: Callable[[T], dict[str, Any]]) -> list[dict[str, Any]]:
+    """In slices."""
+    shown = []
+    for number, one in enumerate(several, 1):
+        shown.append(show(one))
+        if number % _SLICE == 0:
+            await trio.lowlevel.checkpoint()
+    return shown
+
+
+def _rfc3339(seconds: float) -> str:
     """Of Unix time, in milliseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -219,4 +234,4 @@ def _rule(kind: str, rule: Rule | ReadySuspension, now: float) -> dict[str, Any]
 
 
 def _error(error: LastError | None) -> dict[str, str] | None:
-    return None if error is None else {"when": rfc3339(error[0]), "text": error[1]}
+    return None if error is None else {"when": _rfc3339(error[0]), "text": error[1]}

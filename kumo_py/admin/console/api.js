@@ -24,8 +24,12 @@ async function request(method, path, body) {
     throw new ApiError(0, "The node does not answer.");
   }
   if (!response.ok) throw new ApiError(response.status, text || `The node answers ${response.status}.`);
-  const json = (response.headers.get("Content-Type") ?? "").startsWith("application/json");
-  return json ? JSON.parse(text) : text;
+  if (!(response.headers.get("Content-Type") ?? "").startsWith("application/json")) return text;
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new ApiError(response.status, "The answer cannot be read.");
+  }
 }
 
 const withQuery = (path, query) => (query === undefined ? path : `${path}?${new URLSearchParams(query)}`);

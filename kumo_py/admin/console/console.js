@@ -56,11 +56,13 @@ async function look() {
   }
 }
 
+const TROUBLE = { 0: ["away", "Away"], 503: ["starting", "Starting"] }; // by the status of the answer
+
 function trouble(error) {
-  const starting = error.status === 503;
-  setState(starting ? "starting" : "away", starting ? "Starting" : "Away");
+  const [state, word] = TROUBLE[error.status] ?? ["away", "Refused"];
+  setState(state, word);
   const since = last ? ` What you see is of ${clock(last.now)}.` : "";
-  const text = starting ? `The node is starting: ${error.message}.` : `${error.message}${since} Trying again…`;
+  const text = error.status === 503 ? `Not ready: ${error.message}.` : `${error.message}${since} Trying again…`;
   notices([{ key: "away", kind: "error", title: text }]);
   document.body.classList.add("stale");
 }
