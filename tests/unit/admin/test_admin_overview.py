@@ -21,6 +21,25 @@ COST = 0.002
 """Seconds that a slice takes where the tests say that it costs something."""
 
 
+@pytest.fixture(autouse=True)
+def _free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks take no time, however busy the machine is."""
+    monkeypatch.setattr(survey.time, "perf_counter", lambda: 0.0)
+
+
+@pytest.fixture
+def costly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each slice takes COST."""
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += COST
+        return now
+
+    monkeypatch.setattr(survey.time, "perf_counter", clock)
+
+
 class Counting(dict[str, Any]):
     """A dict that counts how often it was gone through."""
 
@@ -172,19 +191,6 @@ async def test_all_who_ask_get_the_same(autojump_clock: MockClock) -> None:
     assert queues.scheduled.looks == 2
     await trio.sleep(10 * KEPT)
     assert queues.scheduled.looks == 2  # nobody asked
-
-
-@pytest.fixture
-def costly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each slice takes COST."""
-    now = 0.0
-
-    def clock() -> float:
-        nonlocal now
-        now += COST
-        return now
-
-    monkeypatch.setattr(survey.time, "perf_counter", clock)
 
 
 async def test_looks_take_their_share_of_the_time(autojump_clock: MockClock, costly: None) -> None:
