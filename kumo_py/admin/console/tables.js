@@ -20,7 +20,7 @@ class Bar {
 
   show(value, most) {
     setText(this.#text, count(value));
-    this.#fill.style.inlineSize = `${most > 0 ? (100 * value) / most : 0}%`;
+    this.#fill.style.inlineSize = `calc(${most > 0 ? value / most : 0} * (100% - 1.5rem))`;
   }
 }
 
