@@ -11,6 +11,7 @@ from kumo_py.cli.asking import attempt
 from kumo_py.dns import Resolvers
 from kumo_py.logs.classifier import BounceClassifier
 from kumo_py.logs.config import ClassifierConfig
+from kumo_py.policy.modules.shaping import available
 from kumo_py.shaping import LoadOptions, load_shaping
 
 if TYPE_CHECKING:
@@ -50,13 +51,14 @@ def _check_options(command: F) -> F:
 def validate_shaping(files: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401  as LoadOptions has them
     """Check traffic shaping files and URLs, each laid over the ones before it."""
 
-    async def load() -> Shaping:
-        return await load_shaping(files, Resolvers().default, LoadOptions(**options))
+    async def load() -> tuple[Shaping, list[str]]:
+        found, notices = await available(files)
+        return await load_shaping(found, Resolvers().default, LoadOptions(**options)), notices
 
-    found = attempt(load)
+    found, notices = attempt(load)
     for error in found.errors:
         click.echo(f"ERROR: {error}", err=True)
-    for warning in found.warnings:
+    for warning in (*notices, *found.warnings):
         click.echo(f"WARNING: {warning}", err=True)
     if found.errors:
         sys.exit(1)

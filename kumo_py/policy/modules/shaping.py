@@ -12,6 +12,8 @@ from kumo_py.policy.types import TEXT, VALUE, ListOf, OptionTable
 from kumo_py.shaping import LoadOptions, Shaping, load_shaping
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kumo_py.policy.context import LuaContext
 
 shaping = Owner("kumo.shaping")
@@ -24,6 +26,17 @@ KUMOMTA_FILE = "/opt/kumomta/share/policy-extras/shaping.toml"
 OUR_FILE = EXTRAS / "data" / "shaping.toml"
 COMMUNITY_FILE = "/opt/kumomta/share/community/shaping.toml"
 """KumoMTA's too, and named by many policies; where it is not installed, they do without."""
+
+
+async def available(files: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The files to load, where some of KumoMTA's are named that are not installed; and what to say of that."""
+    found, notices = list(files), []
+    if KUMOMTA_FILE in found and not await trio.Path(KUMOMTA_FILE).exists():
+        found = [str(OUR_FILE) if file == KUMOMTA_FILE else file for file in found]
+    if COMMUNITY_FILE in found and not await trio.Path(COMMUNITY_FILE).exists():
+        found = [file for file in found if file != COMMUNITY_FILE]
+        notices.append(f"{COMMUNITY_FILE} is left out: KumoMTA is not installed here")
+    return found, notices
 
 
 class LastAsked:
@@ -49,11 +62,9 @@ async def load(ctx: LuaContext, files: list[str], options: LoadOptions | None) -
     The options say what is only worth a warning, or nothing at all; what is wrong in the data itself is an error.
     """
     resolver = ctx.env.host.resolver
-    if KUMOMTA_FILE in files and not await trio.Path(KUMOMTA_FILE).exists():
-        files = [str(OUR_FILE) if file == KUMOMTA_FILE else file for file in files]
-    if COMMUNITY_FILE in files and not await trio.Path(COMMUNITY_FILE).exists():
-        files = [file for file in files if file != COMMUNITY_FILE]
-        ctx.env.host.diagnostic("warn", f"{COMMUNITY_FILE} is left out: KumoMTA is not installed here")
+    files, notices = await available(files)
+    for notice in notices:
+        ctx.env.host.diagnostic("warn", notice)
     return await (
         load_shaping(files, resolver) if options is None else load_shaping(files, resolver, options)
     )

@@ -164,6 +164,17 @@ def test_shaping_files(directory: Path) -> None:
     assert "connection_limit" in run("validate-shaping", str(good), str(wrong), code=1)
 
 
+def test_the_files_that_kumomta_brings() -> None:
+    """Ours take their place, as they do in a policy."""
+    names = [f"/opt/kumomta/share/{name}/shaping.toml" for name in ("policy-extras", "community")]
+    result = CliRunner().invoke(main, ["validate-shaping", *names])
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.splitlines() == [
+        f"WARNING: {names[1]} is left out: KumoMTA is not installed here",
+        "OK",
+    ]
+
+
 def test_how_grave_a_missing_file_is() -> None:
     assert run("validate-shaping", "nowhere.toml", code=1).startswith(
         "ERROR: local shaping source nowhere.toml"
