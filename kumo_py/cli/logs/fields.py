@@ -9,6 +9,7 @@ import operator
 import re
 from typing import TYPE_CHECKING, Any
 
+from kumo_py.core.regex import Regex
 from kumo_py.core.suggest import any_of, nearest
 from kumo_py.logs.record_type import RecordType
 
@@ -127,10 +128,12 @@ def _values(value: object) -> Iterator[object]:
 def _comparison(field: str, sign: str, wanted: str) -> Callable[[object], bool]:
     if sign == "~":
         try:
-            search = re.compile(wanted, re.IGNORECASE).search
-        except re.error as err:
+            regex = Regex(f"(?i){wanted}")
+        except ValueError as err:
             raise ValueError(f"'{wanted}' is no regular expression: {err}") from None
-        return lambda value: search(as_text(value)) is not None
+        if not regex.is_linear:
+            raise ValueError(f"'{wanted}': look-around and back-references cannot be used in filters")
+        return lambda value: regex.is_match(as_text(value).encode(errors="replace"))
     number = _number(wanted)
     if sign == "=":
         if field == "type" and wanted not in RecordType.__members__:

@@ -199,7 +199,8 @@ def test_of_several_recipients_one_is_enough() -> None:
         ("type=bounce", "there are no records of type 'bounce'; did you mean 'Bounce'?"),
         ("type=zzz", "there are no records of type 'zzz'; there are Reception, Delivery"),
         ("recipient", "'recipient' is no filter: write such as type=Bounce"),
-        ("recipient~(", "'(' is no regular expression"),
+        ("recipient~(", "'(' is no regular expression: "),
+        ("recipient~(?=a)", "'(?=a)': look-around and back-references cannot be used"),
     ],
 )
 def test_a_wrong_filter_is_explained(text: str, message: str, tmp_path: Path) -> None:
