@@ -11,7 +11,7 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from kumo_py.core.duration import Duration, format_duration
 from kumo_py.queue.config import Options
@@ -154,24 +154,24 @@ class ReadySuspension:
 R = TypeVar("R", bound=Rule)
 
 
-class RuleSet(Generic[R]):
-    """Rules about scheduled queues, found by exact name or by domain without looking at all of them."""
+class RuleSet(dict[Criteria, R]):
+    """Rules about scheduled queues by their criteria, found without looking at all of them.
 
-    __slots__ = ("_by_criteria", "_by_key")
+    It is a dict because every message asks whether it is empty.
+    """
+
+    __slots__ = ("_by_key",)
 
     def __init__(self) -> None:
-        self._by_criteria: dict[Criteria, R] = {}
+        super().__init__()
         self._by_key: dict[tuple[str, str | None], dict[str, R]] = {}
-
-    def __len__(self) -> int:
-        return len(self._by_criteria)
 
     def add(self, rule: R) -> None:
         """A rule of the same criteria is replaced."""
-        old = self._by_criteria.get(rule.criteria)
+        old = self.get(rule.criteria)
         if old is not None:
             self._drop(old)
-        self._by_criteria[rule.criteria] = rule
+        self[rule.criteria] = rule
         for key in _keys(rule.criteria):
             self._by_key.setdefault(key, {})[rule.id] = rule
 
@@ -185,7 +185,7 @@ class RuleSet(Generic[R]):
 
     def remove(self, id: str) -> bool:
         """Whether there was a rule of this id."""
-        for rule in self._by_criteria.values():
+        for rule in self.values():
             if rule.id == id:
                 self._drop(rule)
                 return True
@@ -193,12 +193,12 @@ class RuleSet(Generic[R]):
 
     def alive(self, now: float) -> list[R]:
         """All rules but those that have expired, which are forgotten."""
-        for rule in [rule for rule in self._by_criteria.values() if rule.expires <= now]:
+        for rule in [rule for rule in self.values() if rule.expires <= now]:
             self._drop(rule)
-        return list(self._by_criteria.values())
+        return list(self.values())
 
     def _drop(self, rule: R) -> None:
-        del self._by_criteria[rule.criteria]
+        del self[rule.criteria]
         for key in _keys(rule.criteria):
             rules = self._by_key[key]
             del rules[rule.id]
