@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from kumo_py.cli.endpoint import Endpoint
 
 OVERVIEW = "/api/kumo-py/overview/v1"
-_ONCE_ROWS = 50
-_MOST_ROWS = 200
+_LIMITS = (50, 100, 200)
+"""Rows that are asked for: few numbers, as the node makes an answer once for all who ask for the same."""
 _PATIENCE = 10.0
 """Seconds that the node has to answer; if it does not, it is asked again."""
 
@@ -50,7 +50,7 @@ def ask(endpoint: Endpoint, query: dict[str, str]) -> Overview:
 def show_once(endpoint: Endpoint, interval: float) -> None:
     """Print a frame, with the rates between two looks. Raises click.ClickException."""
     scene = Scene(endpoint.url)
-    query = scene.wishes.query(_ONCE_ROWS)
+    query = scene.wishes.query(_LIMITS[0])
     with endpoint.connected():
         scene.history.add(ask(endpoint, query), time.monotonic())
         time.sleep(interval)
@@ -70,7 +70,8 @@ def show_live(endpoint: Endpoint, interval: float) -> None:
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
                 width, height = console.size
-                asker.want(scene.wishes.query(max(10, min(height, _MOST_ROWS))), scene.wishes.paused)
+                limit = next((one for one in _LIMITS if one >= height), _LIMITS[-1])
+                asker.want(scene.wishes.query(limit), scene.wishes.paused)
                 live.update(draw(scene, time.time(), width, height), refresh=True)
                 ready, _, _ = select.select([keyboard.fd, bell.fd], [], [], 1.0)
                 if bell.fd in ready:

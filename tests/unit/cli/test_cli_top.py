@@ -394,8 +394,8 @@ def test_it_draws_takes_keys_follows_resizes_and_leaves_the_terminal_as_it_was(n
         shown.press("q")
         assert shown.ended() == 0
         assert shown.is_restored
-    assert {"limit": "30", "order": "size"} in node.asked
-    assert {"limit": "30", "order": "age", "match": "gold"} in node.asked
+    assert {"limit": "50", "order": "size"} in node.asked
+    assert {"limit": "50", "order": "age", "match": "gold"} in node.asked
 
 
 @pytest.mark.parametrize(
