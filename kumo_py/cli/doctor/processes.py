@@ -187,6 +187,8 @@ def _listening(host: Host) -> dict[int, list[str]]:
 
 
 def _owners(host: Host, running: Iterable[Process], inodes: set[str]) -> dict[str, Process]:
+    if not inodes:
+        return {}
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     return {
         inode: process
