@@ -13,8 +13,6 @@ from typing import NamedTuple, Self
 import confluent_kafka
 from confluent_kafka import Consumer, TopicPartition
 
-_DOWN, _UP = 1, 0
-
 
 class Record(NamedTuple):
     key: bytes | None
@@ -35,8 +33,9 @@ class KafkaCluster:
         lib.rd_kafka_new.restype = lib.rd_kafka_mock_cluster_new.restype = ctypes.c_void_p
         lib.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
         error = ctypes.create_string_buffer(512)
-        conf = lib.rd_kafka_conf_new()
-        self._handle = ctypes.c_void_p(lib.rd_kafka_new(0, ctypes.c_void_p(conf), error, len(error)))
+        conf = ctypes.c_void_p(lib.rd_kafka_conf_new())
+        lib.rd_kafka_conf_set(conf, b"log_level", b"0", error, len(error))
+        self._handle = ctypes.c_void_p(lib.rd_kafka_new(0, conf, error, len(error)))
         assert self._handle, error.value
         self._cluster = ctypes.c_void_p(lib.rd_kafka_mock_cluster_new(self._handle, 1))
         self.address = lib.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
@@ -52,17 +51,19 @@ class KafkaCluster:
     def start(self) -> None:
         assert self._lib.rd_kafka_mock_broker_set_up(self._cluster, 1) == 0
 
-    def records(self, topic: str, count: int, partitions: int = 1) -> list[Record]:
-        """At least so many, as an ordinary consumer gets them."""
+    def records(self, topic: str, count: int = 0, partitions: int = 1) -> list[Record]:
+        """What an ordinary consumer gets: all that there is, and at least so many."""
         consumer = Consumer(
             {"bootstrap.servers": self.address, "group.id": "test", "auto.offset.reset": "earliest"}
         )
         found = []
         try:
-            consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
+            places = [TopicPartition(topic, number, 0) for number in range(partitions)]
+            ends = [consumer.get_watermark_offsets(place, timeout=10) for place in places]
+            count = max(count, sum(end[1] for end in ends))
+            consumer.assign(places)
             deadline = time.monotonic() + 10
-            message = None
-            while len(found) < count or message is not None:
+            while len(found) < count:
                 assert time.monotonic() < deadline, f"{len(found)} of {count} records"
                 message = consumer.poll(0.2)
                 if message is not None:

@@ -140,7 +140,7 @@ class _Kafka(KafkaCluster):
                 {name: value.decode() for name, value in record.headers.items()},
                 None if record.key is None else record.key.decode(),
             )
-            for record in self.records("mail.log", 0)
+            for record in self.records("mail.log")
         ]
 
 
