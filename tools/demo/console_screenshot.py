@@ -106,7 +106,12 @@ DOMAINS = (
     + ["strict.example", "away.example", "small-shop.example"]
 )
 TENANTS = ["acme"] * 5 + ["globex"] * 3 + ["initech", None]
-CAMPAIGNS = {"acme": ["spring-sale", "receipts"], "globex": ["newsletter"], "initech": [None], None: [None]}
+CAMPAIGNS: dict[str | None, list[str | None]] = {
+    "acme": ["spring-sale", "receipts"],
+    "globex": ["newsletter"],
+    "initech": [None],
+    None: [None],
+}
 
 
 def send(address: str, rate: Callable[[], float], stop: threading.Event) -> None:

@@ -47,9 +47,17 @@ function confirm({ title, text, fields = [], label, danger = false, when = () =>
 
 const labelled = (text, control) => element("label", {}, element("span", {}, text), control);
 
+const DURATIONS = [
+  ["5 minutes", 300],
+  ["30 minutes", 1800],
+  ["2 hours", 7200],
+  ["12 hours", 43200],
+  ["3 days", 259200],
+];
+
 function durations() {
-  const choices = [["5 minutes", 300], ["30 minutes", 1800], ["2 hours", 7200], ["12 hours", 43200], ["3 days", 259200]];
-  return element("select", { name: "duration" }, ...choices.map(([text, value]) => element("option", { value }, text)));
+  const options = DURATIONS.map(([text, value]) => element("option", { value }, text));
+  return element("select", { name: "duration" }, ...options);
 }
 
 const reasons = () => element("input", { name: "reason", required: true, maxlength: "200", autocomplete: "off" });
@@ -96,13 +104,16 @@ export function suspendReady(queue, done) {
 const OPERATIONS = {
   flush: {
     title: (name) => `Try ${name} now?`,
-    text: (number) => `${number} of this queue will be tried now, whatever their next attempt is. Held and suspended ones stay.`,
+    text: (number) =>
+      `${number} of this queue will be tried now, whenever their next attempt is. Held and suspended ones stay.`,
     label: "Try now",
     result: "to be tried now",
   },
   hold: {
     title: (name) => `Hold the messages of ${name}?`,
-    text: (number) => `${number} of this queue will be kept until they are released: neither tried, nor expired. What comes in later is not held.`,
+    text: (number) =>
+      `${number} of this queue will be kept until they are released: neither tried, nor expired. What comes in ` +
+      "later is not held.",
     label: "Hold",
     result: "held",
   },

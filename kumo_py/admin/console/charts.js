@@ -81,6 +81,7 @@ export class Chart {
     this.name = name;
     this.#title = title;
     this.#total.id = `total-${name}`;
+    const aside = element("span", { class: "aside muted" }, this.#peak, this.#total);
     const baseline = svg("path", { class: "baseline", d: `M0 ${HEIGHT - 0.5}H${WIDTH}` });
     this.#picture.append(baseline, this.#area, this.#line);
     parent.append(
@@ -88,7 +89,7 @@ export class Chart {
         "figure",
         { class: `card chart ${name}`, id: `chart-${name}` },
         element("figcaption", {}, element("span", { class: "dot" }), title),
-        element("div", { class: "row" }, this.#value, element("span", { class: "aside muted" }, this.#peak, this.#total)),
+        element("div", { class: "row" }, this.#value, aside),
         this.#picture,
       ),
     );

@@ -112,13 +112,26 @@ function counted({ count: all, shown }, match) {
   return shown.length < all ? `${shown.length} of ${what}` : what;
 }
 
+// Key, title, value, and what stands below it.
 const TILES = [
-  ["scheduled", "Waiting", (totals) => count(totals.scheduled), (totals) => (totals.held ? `in scheduled queues, ${count(totals.held)} held` : "in scheduled queues")],
+  ["scheduled", "Waiting", (totals) => count(totals.scheduled), waitingNote],
   ["ready", "Ready", (totals) => count(totals.ready), () => "in ready queues"],
-  ["connections", "Connections", (totals) => `${count(totals.connections_in)} in · ${count(totals.connections_out)} out`, () => "open now"],
-  ["memory", "Memory", (totals) => bytes(totals.memory_usage), (totals) => (totals.memory_limit === null ? "no limit" : `of ${bytes(totals.memory_limit)}`)],
-  ["cpu", "CPU", () => cpu(), (totals) => `of a core, ${duration(totals.cpu_seconds)} in all`],
+  ["connections", "Connections", connections, () => "open now"],
+  ["memory", "Memory", (totals) => bytes(totals.memory_usage), memoryNote],
+  ["cpu", "CPU", cpu, (totals) => `of a core, ${duration(totals.cpu_seconds)} in all`],
 ];
+
+function waitingNote({ held }) {
+  return held ? `in scheduled queues, ${count(held)} held` : "in scheduled queues";
+}
+
+function connections(totals) {
+  return `${count(totals.connections_in)} in · ${count(totals.connections_out)} out`;
+}
+
+function memoryNote({ memory_limit: limit }) {
+  return limit === null ? "no limit" : `of ${bytes(limit)}`;
+}
 
 function cpu() {
   const share = history.now("cpu_seconds");
@@ -131,7 +144,7 @@ function showTotals(totals) {
   reconcile(find("#totals"), tiles, (tile) => tile.key, ({ key, title }) => {
     const [value, note] = [element("dd", { class: "value", id: `total-${key}` }), element("dd", { class: "muted" })];
     const tile = element("div", { class: "tile" }, element("dt", {}, title), value, note);
-    const meter = key === "memory" ? element("span", { class: "meter" }, element("span")) : null;
+    const meter = key === "memory" ? element("dd", { class: "meter", "aria-hidden": "true" }, element("span")) : null;
     if (meter) tile.append(meter);
     tile.show = (now) => {
       setText(value, now.value);
@@ -192,9 +205,9 @@ function showPolicy(policy) {
 function speak(totals) {
   if (performance.now() - spoken < PATIENCE) return;
   spoken = performance.now();
-  const delivered = rate(history.now("delivered"));
+  const delivered = `${rate(history.now("delivered"))} delivered a second`;
   const waiting = `${messages(totals.scheduled)} waiting, ${count(totals.ready)} ready`;
-  setText(find("#summary"), `${waiting}, ${delivered === "–" ? "" : `${delivered} delivered a second, `}${count(totals.failed)} bounced so far.`);
+  setText(find("#summary"), `${waiting}, ${delivered}, ${count(totals.failed)} bounced so far.`);
 }
 
 // -- what may be chosen ----------------------------------------------------------------------------

@@ -34,8 +34,8 @@ export function setAttribute(node, name, value) {
   else if (node.getAttribute(name) !== value) node.setAttribute(name, value);
 }
 
-// Make the children of `parent` show `items`, in their order. What is there already is updated and moved, not made anew:
-// `make(item)` returns an element whose `show(seen(item))` brings it up to date.
+// Make the children of `parent` show `items`, in their order. What is there already is updated and moved, not made
+// anew: `make(item)` returns an element whose `show(seen(item))` brings it up to date.
 export function reconcile(parent, items, keyOf, make, seen = (item) => item) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   let before = parent.firstElementChild;

@@ -85,66 +85,73 @@ export class Growth {
 // `open(queue)` is called with what was clicked.
 export function showScheduled(table, queues, context, open) {
   const most = Math.max(0, ...queues.map((queue) => queue.messages));
-  reconcile(find("tbody", table), queues, (queue) => queue.name, (first) => {
-    let queue = first;
-    const domain = element("strong");
-    const via = element("span", { class: "muted" });
-    const chips = element("span", { class: "chips" });
-    const name = button("", () => open(queue), { class: "name" });
-    name.append(domain, via, chips);
-    const bar = new Bar();
-    const oldest = element("td", { class: "number" });
-    const error = new LastError();
-    const state = new State();
-    return row([element("th", { scope: "row" }, name), bar.cell, oldest, error.cell, state.cell], ({ queue: now, most, now: time }) => {
-      queue = now;
-      setText(domain, queue.domain || queue.name);
-      setText(via, queue.routing_domain === null ? "" : ` via ${queue.routing_domain}`);
-      const labels = [["tenant", queue.tenant], ["campaign", queue.campaign]].filter(([, value]) => value);
-      reconcile(chips, labels, ([kind]) => kind, ([kind]) => {
-        const chip = element("span", { class: `chip ${kind}` });
-        chip.show = ([, value]) => setText(chip, value);
-        return chip;
-      });
-      bar.show(queue.messages, most);
-      setText(oldest, queue.oldest === null ? "" : duration(queue.oldest));
-      error.show(queue.last_error, time);
-      const held = queue.held > 0 && queue.held === queue.messages;
-      state.show(queue.suspended, held ? "held" : queue.messages ? "waiting" : "empty", heldNote(queue));
-    });
-  }, (queue) => ({ queue, most, now: context.now }));
+  const make = () => scheduledRow(open);
+  reconcile(find("tbody", table), queues, (queue) => queue.name, make, (queue) => [queue, most, context.now]);
   const text = context.match ? "No scheduled queue has this in its name." : "No scheduled queues: nothing waits.";
   shown(table, queues.length, text);
+}
+
+function scheduledRow(open) {
+  let queue = null; // as it was shown last
+  const domain = element("strong");
+  const via = element("span", { class: "muted" });
+  const chips = element("span", { class: "chips" });
+  const name = button("", () => open(queue), { class: "name" });
+  name.append(domain, via, chips);
+  const bar = new Bar();
+  const oldest = element("td", { class: "number" });
+  const error = new LastError();
+  const state = new State();
+  const cells = [element("th", { scope: "row" }, name), bar.cell, oldest, error.cell, state.cell];
+  return row(cells, ([now, most, time]) => {
+    queue = now;
+    setText(domain, queue.domain || queue.name);
+    setText(via, queue.routing_domain === null ? "" : ` via ${queue.routing_domain}`);
+    const labels = [["tenant", queue.tenant], ["campaign", queue.campaign]].filter(([, value]) => value);
+    reconcile(chips, labels, ([kind]) => kind, ([kind]) => {
+      const chip = element("span", { class: `chip ${kind}` });
+      chip.show = ([, value]) => setText(chip, value);
+      return chip;
+    });
+    bar.show(queue.messages, most);
+    setText(oldest, queue.oldest === null ? "" : duration(queue.oldest));
+    error.show(queue.last_error, time);
+    const held = queue.held > 0 && queue.held === queue.messages;
+    state.show(queue.suspended, held ? "held" : queue.messages ? "waiting" : "empty", heldNote(queue));
+  });
 }
 
 export function showReady(table, queues, context, growth, open) {
   growth.look(queues, (queue) => queue.name, context.time);
   const most = Math.max(0, ...queues.map((queue) => queue.messages));
-  reconcile(find("tbody", table), queues, (queue) => queue.name, (first) => {
-    let queue = first;
-    const site = element("strong");
-    const details = element("span", { class: "muted" });
-    const name = button("", () => open(queue), { class: "name" });
-    name.append(site, details);
-    const bar = new Bar();
-    const connections = element("td", { class: "number" });
-    const rates = ["delivered", "transfailed", "failed"].map((kind) => [kind, element("td", { class: "number" })]);
-    const error = new LastError();
-    const state = new State();
-    const cells = [element("th", { scope: "row" }, name), bar.cell, connections];
-    return row([...cells, ...rates.map(([, cell]) => cell), error.cell, state.cell], ({ queue: now, most, now: time }) => {
-      queue = now;
-      setText(site, queue.site);
-      setText(details, `from ${queue.source} · ${queue.protocol}${queue.provider ? ` · ${queue.provider}` : ""}`);
-      bar.show(queue.messages, most);
-      setText(connections, `${count(queue.connections)} / ${compact(queue.connection_limit)}`);
-      for (const [kind, cell] of rates) setText(cell, rate(growth.of(queue.name, kind)));
-      error.show(queue.last_error, time);
-      state.show(queue.suspended, queue.connections ? "sending" : queue.messages ? "waiting" : "idle");
-    });
-  }, (queue) => ({ queue, most, now: context.now }));
-  const text = context.match ? "No ready queue has this in its name." : "No ready queues: nothing has been sent lately.";
+  const make = () => readyRow(growth, open);
+  reconcile(find("tbody", table), queues, (queue) => queue.name, make, (queue) => [queue, most, context.now]);
+  const text = context.match ? "No ready queue has this in its name." : "No ready queues: nothing was sent lately.";
   shown(table, queues.length, text);
+}
+
+function readyRow(growth, open) {
+  let queue = null; // as it was shown last
+  const site = element("strong");
+  const details = element("span", { class: "muted" });
+  const name = button("", () => open(queue), { class: "name" });
+  name.append(site, details);
+  const bar = new Bar();
+  const connections = element("td", { class: "number" });
+  const rates = ["delivered", "transfailed", "failed"].map((kind) => [kind, element("td", { class: "number" })]);
+  const error = new LastError();
+  const state = new State();
+  const numbers = [bar.cell, connections, ...rates.map(([, cell]) => cell)];
+  return row([element("th", { scope: "row" }, name), ...numbers, error.cell, state.cell], ([now, most, time]) => {
+    queue = now;
+    setText(site, queue.site);
+    setText(details, `from ${queue.source} · ${queue.protocol}${queue.provider ? ` · ${queue.provider}` : ""}`);
+    bar.show(queue.messages, most);
+    setText(connections, `${count(queue.connections)} / ${compact(queue.connection_limit)}`);
+    for (const [kind, cell] of rates) setText(cell, rate(growth.of(queue.name, kind)));
+    error.show(queue.last_error, time);
+    state.show(queue.suspended, queue.connections ? "sending" : queue.messages ? "waiting" : "idle");
+  });
 }
 
 // `choose(tenant)` is called with the one that was clicked.
@@ -172,7 +179,7 @@ export function showSites(table, sites, context, growth, choose) {
       setText(delivered, rate(growth.of(now.site, "delivered")));
     });
   }, (one) => ({ one, most }));
-  shown(table, sites.length, "Nothing has been sent lately.");
+  shown(table, sites.length, "Nothing was sent lately.");
 }
 
 const KINDS = { suspend: "Suspended", "suspend-ready-q": "Suspended", bounce: "Bounced" };

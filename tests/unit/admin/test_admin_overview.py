@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ COST = 0.002
 @pytest.fixture(autouse=True)
 def _free(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks take no time, however busy the machine is."""
-    monkeypatch.setattr(survey.time, "perf_counter", lambda: 0.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def costly(monkeypatch: pytest.MonkeyPatch) -> None:
         now += COST
         return now
 
-    monkeypatch.setattr(survey.time, "perf_counter", clock)
+    monkeypatch.setattr(time, "perf_counter", clock)
 
 
 class Counting(dict[str, Any]):
