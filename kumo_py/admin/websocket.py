@@ -33,8 +33,8 @@ SEND_TIME = 60.0
 """Seconds in which it takes what is sent at once, some 64 KiB."""
 PING_INTERVAL = 20.0
 """Seconds."""
-DEAD_TIME = 3 * PING_INTERVAL
-"""Seconds."""
+DEAD_TIME = 3.5 * PING_INTERVAL
+"""Seconds; not just when a ping is sent."""
 _GOODBYE_TIME = 1.0
 """Seconds that telling why the connection ends may take."""
 
