@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -74,8 +73,8 @@ class Endpoint:
             return response
         raise refused(f"{method} {url}", response.status_code, response.text)
 
-    def lines(self, method: str, path: str, query: Mapping[str, str]) -> Iterator[Any]:
-        """The JSON values of a response that is made of lines, as they come."""
+    def lines(self, method: str, path: str, query: Mapping[str, str]) -> Iterator[str]:
+        """The lines of a response, as they come."""
         import httpx
 
         url = self.url + path
@@ -85,14 +84,11 @@ class Endpoint:
                     raise refused(
                         f"{method} {url}", response.status_code, response.read().decode(errors="replace")
                     )
-                for line in response.iter_lines():
-                    yield json.loads(line)
+                yield from response.iter_lines()
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as err:
             raise no_url(self.url, err) from None
         except httpx.HTTPError as err:
             raise unreachable(f"{method} {url}", err) from None
-        except ValueError as err:
-            raise click.ClickException(f"{url}: this is no answer of a node: {err}") from None
 
     def _json(self, response: httpx.Response) -> Any:  # noqa: ANN401
         try:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from datetime import datetime
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -134,7 +136,7 @@ def mailq(endpoint: Endpoint, held: bool, limit: int | None, as_json: bool, **cr
         query["held"] = "true"
     if limit is not None:
         query["limit"] = str(limit)
-    rows = endpoint.lines("GET", f"{_API}/messages/v1", query)
+    rows = map(_parsed, _read_ahead(endpoint.lines("GET", f"{_API}/messages/v1", query)))
     if as_json:
         for row in rows:
             click.echo(json.dumps(_as_postqueue(row), ensure_ascii=False))
@@ -150,6 +152,34 @@ def mailq(endpoint: Endpoint, held: bool, limit: int | None, as_json: bool, **cr
         click.echo(f"-- {(size + 1023) // 1024} Kbytes in {count} Request{'s' * (count != 1)}.")
     else:
         click.echo("Mail queue is empty")
+
+
+def _read_ahead(lines: Iterator[str]) -> Iterator[str]:
+    """The same lines, read in a thread: a node does not wait for somebody who reads them in a pager."""
+    waiting: SimpleQueue[str | BaseException | None] = SimpleQueue()
+
+    def read() -> None:
+        try:
+            for line in lines:
+                waiting.put(line)
+        except BaseException as err:
+            waiting.put(err)
+        else:
+            waiting.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (line := waiting.get()) is not None:
+        if isinstance(line, BaseException):
+            raise line
+        yield line
+
+
+def _parsed(line: str) -> Row:
+    try:
+        row: Row = json.loads(line)
+    except ValueError:
+        raise click.ClickException(f"this is no answer of a node: {printable(line[:200])}") from None
+    return row
 
 
 def _queue(row: Row) -> str:

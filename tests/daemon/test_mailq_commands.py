@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from test_node_in_process import records
 from test_policy_cli import fails, succeeds
 
 from kumo_py.cli import main
+from kumo_py.cli.mailq import _read_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -312,3 +315,51 @@ def test_pages_while_messages_leave(world: World) -> None:
     arrived = [row["arrived"] for row in rows]
     assert arrived == sorted(arrived)
     assert len(world.listed("--domain", "stays.example")) == 5000
+
+
+# -- without a node ----------------------------------------------------------------------------------------------
+def test_lines_are_read_while_nobody_takes_them() -> None:
+    read: list[int] = []
+
+    def lines() -> Iterator[str]:
+        for number in range(1000):
+            read.append(number)
+            yield str(number)
+
+    ahead = _read_ahead(lines())
+    assert next(ahead) == "0"
+    until(lambda: len(read) == 1000)
+    assert list(ahead) == [str(number) for number in range(1, 1000)]
+
+
+def test_a_node_that_is_not_there() -> None:
+    result = CliRunner().invoke(main, ["mailq", "--endpoint", "http://127.0.0.1:9"], env={"NO_PROXY": "*"})
+    assert "Does the node run" in fails(result)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n", "peer closed connection"),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n<html>\x1b\n",
+            "this is no answer of a node: <html>\ufffd",
+        ),
+        (b"HTTP/1.1 503 No\r\ncontent-length: 5\r\n\r\nlater", ": 503 later"),
+    ],
+)
+def test_an_answer_that_is_none(answer: bytes, text: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        result = CliRunner().invoke(main, ["mailq", "--endpoint", url], env={"NO_PROXY": "*"})
+        serving.join(5)
+    assert text in fails(result)
