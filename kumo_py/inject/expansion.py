@@ -95,10 +95,10 @@ class Expansion:
             without_breaks = _flat(values)
             if without_breaks != values:
                 other = parse(_with_crlf(self._whole.render(without_breaks)).encode(), strict=True)
-                if [one.name for one in read.headers] != [one.name for one in other.headers]:
-                    raise ValueError(
-                        "a line break in a substitution would end a header and start another one"
-                    )
+                if _said(read) != _said(other):
+                    raise ValueError("a line break in a substitution would end a header")
+            if "\0" in text and any(b"\0" in header.raw_value for header in read.headers):
+                raise ValueError("a header has a NUL in it")
             message = read.rebuild()
             if message.headers.first(MIME_VERSION.name) is None:
                 message.headers.add(MIME_VERSION)
@@ -131,13 +131,18 @@ def _with_crlf(text: str) -> str:
     return _sub_line_end("\r\n", text)
 
 
+def _said(message: Part) -> list[tuple[bytes, bytes]]:
+    """What its headers say, however they are folded."""
+    return [(header.name, b" ".join(header.raw_value.split())) for header in message.headers]
+
+
 def _flat(value: object) -> object:
     """Plain data, its texts without line breaks."""
     match value:
         case str():
             return " ".join(value.splitlines()) if "\n" in value or "\r" in value else value
         case dict():
-            return {key: _flat(item) for key, item in value.items()}
+            return {_flat(key): _flat(item) for key, item in value.items()}
         case list():
             return [_flat(item) for item in value]
     return value
