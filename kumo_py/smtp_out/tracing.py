@@ -27,6 +27,7 @@ class SessionTrace:
     """Of one session. Callers ask `trace.watchers` first."""
 
     __slots__ = (
+        "_base",
         "_closed",
         "_conversing",
         "_host",
@@ -48,6 +49,8 @@ class SessionTrace:
         self._host: HostAddress | None = None
         """What it is connected to, or was; and where from."""
         self._source: SourceAddress | None = None
+        self._base: Meta | None = None
+        """What is known of the session and its host, once it is asked for."""
         self._conversing = False
         self._message: tuple[bytes, Meta] | None = None
         """The message that was told of last: its id, and what is known of it."""
@@ -62,6 +65,7 @@ class SessionTrace:
 
     def connected(self, host: HostAddress, source: SourceAddress) -> None:
         self._host, self._source = host, source
+        self._base = None
         self._closed = self._conversing = False
         if self.trace.watchers:
             self._tell("Connected")
@@ -112,6 +116,17 @@ class SessionTrace:
         self._tell("Read", data)
 
     def _tell(self, kind: str, data: bytes | Meta | None = None, msg: Message | None = None) -> None:
+        base = self._base
+        if base is None:
+            base = self._base = self._of_session()
+        if msg is None and self._conversing:
+            msg = self._work.in_hand
+        if msg is not None and msg.meta_loaded and (self._message is None or self._message[0] != msg.id):
+            self._message = msg.id, _of_message(msg)
+        meta = base if self._message is None else {**base, **self._message[1]}
+        self.trace.tell(self.trace.event(meta, kind, data))
+
+    def _of_session(self) -> Meta:
         ready = self._ready
         meta: dict[str, object] = {
             "egress_pool": ready.pool,
@@ -124,13 +139,7 @@ class SessionTrace:
             meta["source_address"] = self._source.address
             meta["mx_host"] = self._host.name
             meta["mx_address"] = shown(self._host)
-        if msg is None and self._conversing:
-            msg = self._work.in_hand
-        if msg is not None and msg.meta_loaded and (self._message is None or self._message[0] != msg.id):
-            self._message = msg.id, _of_message(msg)
-        if self._message is not None:
-            meta |= self._message[1]
-        self.trace.tell(self.trace.event(meta, kind, data))
+        return meta
 
 
 def _plan(hosts: Sequence[HostAddress] | None) -> object:
