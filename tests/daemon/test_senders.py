@@ -15,6 +15,8 @@ from rabbitmq_server import RabbitConsumer, RabbitServer
 from smtp_client import SmtpClient
 from test_node_in_process import records
 
+from kumo_py.daemon import Node
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -144,8 +146,22 @@ class _Kafka(KafkaCluster):
         ]
 
 
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Rabbit]:
+    """It takes seconds to start."""
+    rabbit = _Rabbit(tmp_path_factory.mktemp("rabbitmq"))
+    yield rabbit
+    rabbit.__exit__()
+
+
 @pytest.fixture(params=[_Nats, _Rabbit, _Kafka], ids=["nats", "amqp", "kafka"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
+    """One that has nothing."""
+    if request.param is _Rabbit:
+        rabbit = request.getfixturevalue("rabbit")
+        rabbit.arrived().clear()
+        yield rabbit
+        return
     directory = tmp_path / "broker"
     directory.mkdir()
     broker = request.param(directory)
@@ -253,35 +269,51 @@ def test_a_broker_that_goes_away_in_between(broker: Broker, start: Callable[...,
     node.stop()
 
 
-PROBLEMS = [
-    (_Nats, {"NATS_PASSWORD": "wrong"}, "the server refuses the connection: Authorization Violation"),
-    (_Nats, {"NATS_ADDRESS": "127.0.0.1:1"}, "127.0.0.1:1: Connection refused"),
-    (_Rabbit, {"AMQP_PASSWORD": "wrong"}, "403 ACCESS_REFUSED - Login was refused"),
-    (_Rabbit, {"AMQP_EXCHANGE": "none"}, "404 NOT_FOUND - no exchange 'none' in vhost '/'"),
-    (_Rabbit, {"AMQP_EXCHANGE": "amq.direct"}, "the message came back: 312 NO_ROUTE"),
-    (_Rabbit, {"AMQP_PORT": "1"}, "127.0.0.1:1: Connection refused"),
-    (_Kafka, {"KAFKA_SERVERS": "127.0.0.1:1", "KAFKA_TIMEOUT": "300ms"}, "Connection refused"),
-]
+PROBLEMS = {
+    "senders_nats": [
+        ({"NATS_PASSWORD": "wrong"}, "the server refuses the connection: Authorization Violation"),
+        ({"NATS_ADDRESS": "127.0.0.1:1"}, "127.0.0.1:1: Connection refused"),
+    ],
+    "senders_amqp": [
+        ({"AMQP_PASSWORD": "wrong"}, "403 ACCESS_REFUSED - Login was refused"),
+        ({"AMQP_EXCHANGE": "none"}, "404 NOT_FOUND - no exchange 'none' in vhost '/'"),
+        ({"AMQP_EXCHANGE": "amq.direct"}, "the message came back: 312 NO_ROUTE"),
+        ({"AMQP_PORT": "1"}, "127.0.0.1:1: Connection refused"),
+    ],
+    "senders_kafka": [
+        ({"KAFKA_SERVERS": "127.0.0.1:1", "KAFKA_TIMEOUT": "300ms"}, "Connection refused"),
+    ],
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [_Nats, _Rabbit, _Kafka], ids=["nats", "amqp", "kafka"])
 def test_errors_are_said_and_the_records_wait(
-    kind: Callable[[Path], Any], start: Callable[..., RealNode], tmp_path: Path
+    broker: Broker, start: Callable[..., RealNode], tmp_path: Path
 ) -> None:
-    (tmp_path / "broker").mkdir()
-    broker = kind(tmp_path / "broker")
-    try:
-        ids: list[str] = []
-        for settings, problem in [(settings, problem) for one, settings, problem in PROBLEMS if one is kind]:
-            node = start(broker, **settings)
-            ids += submit(node, 1)
-            time.sleep(1.0)
-            node.stop()
-            failures = [record for record in hook_records(tmp_path) if record["type"] == "TransientFailure"]
-            assert any(problem in record["response"]["content"] for record in failures), node.text
-        assert not broker.arrived()
-        node = start(broker)
-        assert len(wait_for(broker, ids)) == 2 * len(ids)
+    ids: list[str] = []
+    for settings, problem in PROBLEMS[broker.sender]:
+        node = start(broker, **settings)
+        ids += submit(node, 1)
+        time.sleep(1.0)
         node.stop()
+        failures = [record for record in hook_records(tmp_path) if record["type"] == "TransientFailure"]
+        assert any(problem in record["response"]["content"] for record in failures), node.text
+    assert not broker.arrived()
+    node = start(broker)
+    assert len(wait_for(broker, ids)) == 2 * len(ids)
+    node.stop()
+
+
+async def test_a_script_may_publish(tmp_path: Path) -> None:
+    server = _Nats(tmp_path)
+    try:
+        (tmp_path / "script.lua").write_text(f"""
+            local kumo = require 'kumo'
+            kumo.on('main', function(text)
+              local client = kumo.nats.connect {{ servers = {{ 'kumo:secret@{server.address}' }} }}
+              client:publish {{ subject = 'log.note', payload = kumo.serde.json_encode {{ text = text }} }}
+            end)
+        """)
+        assert await Node(tmp_path / "script.lua").run_script("hello")
+        assert [(one.where, one.record) for one in server.arrived()] == [("log.note", {"text": "hello"})]
     finally:
-        broker.__exit__()
+        server.stop()
