@@ -1,25 +1,17 @@
-"""Looking into a real node, and stepping in: KumoMTA's endpoints, and kcli's commands for them.
-
-Mail for stall.example lies in the hands of a dispatcher whose server does not answer, and behind that in the ready
-queue; mail for wait.example waits for its next attempt.
-"""
+"""Looking into a real node: KumoMTA's endpoints for that, and kcli's commands for them."""
 
 from __future__ import annotations
 
 import json
 import re
-import socket
-import threading
 import time
 import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from click.testing import CliRunner, Result
-from real_node import RealNode
-from smtp_client import SmtpClient
+from operated_node import World, operated_node, recent, until
 from test_policy_cli import fails, succeeds
 
 from kumo_py.cli import main
@@ -31,187 +23,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.time_limit(60)
 
-POLICY = """
-local kumo = require 'kumo'
-kumo.on('pre_init', function()
-  kumo.dns.configure_test_resolver {
-    '$ORIGIN mx.example.\\n@ 600 MX 20 b\\n@ 600 MX 10 a\\na A 127.0.0.1\\nb A 127.0.0.1\\n',
-  }
-end)
-kumo.on('init', function()
-  for _, name in ipairs { 'data', 'meta' } do
-    kumo.define_spool { name = name, path = '@DIR@/' .. name, min_free_space = 0, min_free_inodes = 0 }
-  end
-  kumo.define_spool { name = 'files', path = '@DIR@/files', kind = 'LocalDisk' }
-  kumo.configure_local_logs { log_dir = '@DIR@/logs', min_free_space = 0, min_free_inodes = 0 }
-  kumo.start_esmtp_listener {
-    listen = '127.0.0.1:0', relay_hosts = { '127.0.0.0/8' }, deferred_spool = false,
-  }
-  kumo.start_http_listener { listen = '127.0.0.1:0' }
-end)
-kumo.on('get_listener_domain', function() return kumo.make_listener_domain { relay_to = true } end)
-kumo.on('smtp_server_message_received', function(msg)
-  local domain = msg:recipient().domain
-  if domain == 'wait.example' then
-    msg:set_meta('tenant', 'gold')
-    msg:set_meta('campaign', 'spring')
-  elseif domain == 'later.example' then
-    msg:set_scheduling { first_attempt = '2099-12-24T18:00:00Z' }
-  end
-end)
-local HOSTS = {
-  ['stall.example'] = '127.0.0.1:@STALL@', ['full.example'] = '127.0.0.2:@STALL@',
-  ['rate.example'] = '127.0.0.3:@STALL@',
-}
-kumo.on('get_queue_config', function(domain, tenant, campaign, routing_domain)
-  if domain == 'broken.example' then error 'no such customer' end
-  if domain == 'mx.example' or domain == 'unknown.example' then return kumo.make_queue_config {} end
-  if domain == 'lua.example' then
-    local batches = { constructor = 'make.it', batch_size = 5, min_batch_size = 3, max_batch_latency = '60s' }
-    return kumo.make_queue_config { egress_pool = 'pool', protocol = { custom_lua = batches } }
-  end
-  return kumo.make_queue_config {
-    egress_pool = 'pool', max_message_rate = domain == 'wait.example' and '10/s' or nil, retry_interval = '1h',
-    protocol = { smtp = { mx_list = { HOSTS[routing_domain or domain] or '127.0.0.1:1' } } },
-  }
-end)
-kumo.on('get_egress_pool', function(name)
-  return kumo.make_egress_pool { name = name, entries = { { name = 'ip-1' } } }
-end)
-kumo.on('get_egress_source', function(name) return kumo.make_egress_source { name = name } end)
-kumo.on('get_egress_path_config', function(domain, source, site)
-  local path = { enable_tls = 'Disabled', prohibited_hosts = {}, ignore_8bit_checks = true }
-  if domain == 'stall.example' or domain == 'full.example' then
-    path.additional_connection_limits = { shared = 1 }
-  elseif domain == 'lua.example' then
-    path.idle_timeout = '60s'
-  elseif domain == 'rate.example' then
-    path.max_connection_rate = '1/h'
-  elseif domain == 'wait.example' then
-    path.max_message_rate = '1000/s'
-    path.max_connection_rate = '10/s'
-  end
-  return kumo.make_egress_path(path)
-end)
-kumo.on('make.it', function() return { send_batch = function() return 'taken' end } end)
-kumo.on('rebind_message', function(msg, data) msg:set_meta('routing_domain', data.route) end)
-"""
-READY = "ip-1->mx_list:127.0.0.1:{port}@smtp_client"
-
-
-class StallingServer:
-    """Takes mail up to the end of the content, and then says nothing more."""
-
-    def __init__(self) -> None:
-        self._listening = [socket.create_server(("127.0.0.1", 0))]
-        self.port = self._listening[0].getsockname()[1]
-        self._listening += [socket.create_server((f"127.0.0.{n}", self.port)) for n in (2, 3)]
-        self._connections: list[socket.socket] = []
-        for listening in self._listening:
-            threading.Thread(target=self._run, args=(listening,), daemon=True).start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for sock in (*self._listening, *self._connections):
-            sock.close()
-
-    def _run(self, listening: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            self._connections.append(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        connection.sendall(b"220 stall\r\n")
-        received = b""
-        while b"DATA\r\n" not in received:
-            data = connection.recv(1000)
-            if not data:
-                return
-            received += data
-            for line in data.splitlines():
-                connection.sendall(b"354 go\r\n" if line == b"DATA" else b"250 ok\r\n")
-
-
-class World:
-    """The node, a client of its API, and the mail that it has."""
-
-    def __init__(self, node: RealNode, port: int) -> None:
-        self.node = node
-        self.stalled = f"ip-1->mx_list:127.0.0.1:{port}@smtp_client"
-        self.full = f"ip-1->mx_list:127.0.0.2:{port}@smtp_client"
-        self.rate = f"ip-1->mx_list:127.0.0.3:{port}@smtp_client"
-        found = re.search(r"http listener on (\S+)", node.text)
-        assert found
-        self.endpoint = f"http://{found[1]}"
-        self.client = httpx.Client(base_url=self.endpoint, trust_env=False)
-        self.ids: dict[str, list[str]] = {}
-
-    def submit(self, domain: str, count: int) -> None:
-        with SmtpClient(self.node.address) as client:
-            client.greet()
-            for number in range(count):
-                assert client.envelope("from@a.example", f"to{number}@{domain}").code == 354
-                client.send(b"Subject: %d\r\n\r\ncaf\xe9\r\n.\r\n" % number)
-                reply = client.reply()
-                assert reply.code == 250, reply
-                self.ids.setdefault(domain, []).append(reply.text.partition("ids=")[2])
-
-    def get(self, path: str, status: int = 200, **query: object) -> Any:
-        response = self.client.get(f"/api/admin/{path}/v1", params={k: str(v) for k, v in query.items()})
-        assert response.status_code == status, response.text
-        return response.json() if status == 200 else response.text
-
-    def post(self, path: str, status: int = 200, **body: object) -> str:
-        response = self.client.post(f"/api/admin/{path}/v1", json=body)
-        assert response.status_code == status, response.text
-        return response.text
-
-    def messages(self, queue: str) -> list[dict[str, Any]]:
-        """What waits in a scheduled queue, if there is one."""
-        response = self.client.get("/api/admin/inspect-sched-q/v1", params={"queue_name": queue})
-        return response.json()["messages"] if response.status_code == 200 else []
-
-    def ready(self, name: str) -> dict[str, Any]:
-        found = self.get("inspect-ready-q", queue_name=name, include_scheduled_queues="true")
-        assert isinstance(found, dict)
-        return found
-
-
-def until(found: Callable[[], Any]) -> Any:
-    """What it gives, once that is true."""
-    deadline = time.monotonic() + 10
-    while not (value := found()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return value
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Iterator[World]:
-    directory = tmp_path_factory.mktemp("node")
-    with StallingServer() as server:
-        policy = POLICY.replace("@DIR@", str(directory)).replace("@STALL@", str(server.port))
-        node = RealNode(policy, directory, preloaded=preloaded)
-        node.wait_ready()
-        world = World(node, server.port)
-        world.submit("stall.example", 3)
-        until(
-            lambda: any("msg" in (one["detail"] or "") for one in world.ready(world.stalled)["dispatchers"])
-        )
-        world.submit("full.example", 2)
-        world.submit("rate.example", 4)
-        world.submit("wait.example", 4)
-        world.submit("later.example", 1)
-        until(lambda: len(world.messages("spring:gold@wait.example")) == 4)
+    with operated_node(tmp_path_factory.mktemp("node"), preloaded) as world:
         yield world
-        world.client.close()
-        node.kill()
 
 
 @pytest.fixture
@@ -219,11 +35,6 @@ def run(monkeypatch: pytest.MonkeyPatch, world: World) -> Callable[..., Result]:
     monkeypatch.setenv("KUMO_KCLI_ENDPOINT", world.endpoint)
     monkeypatch.setenv("NO_PROXY", "*")
     return lambda *args: CliRunner().invoke(main, args, prog_name="kumo-py")
-
-
-def recent(text: str) -> bool:
-    when = datetime.fromisoformat(text)
-    return text.endswith("Z") and abs((datetime.now(UTC) - when).total_seconds()) < 120
 
 
 # -- messages ------------------------------------------------------------------------------------------------
@@ -566,131 +377,3 @@ def test_paths_that_are_not_there(world: World, run: Callable[..., Result]) -> N
     assert "no such customer" in text
     assert "'domain' is missing" in world.get("resolve-egress-path", 400)
     assert "no such customer" in fails(run("resolve-egress-path", "broken.example"))
-
-
-# -- stepping in ---------------------------------------------------------------------------------------------
-def test_spools(world: World, run: Callable[..., Result]) -> None:
-    assert world.post("spool-compact", name="meta") == ""
-    assert succeeds(run("spool-compact", "--name", "data")) == ""
-    text = world.post("spool-compact", 500, name="mata")
-    assert text == "Error: no spool named 'mata' has been defined (did you mean 'meta'?)"
-    assert "it keeps a file for each message" in world.post("spool-compact", 500, name="files")
-    assert "'name'" in world.post("spool-compact", 422)
-    assert "no spool named 'x'" in fails(run("spool-compact", "--name", "x"))
-    assert "Missing option '--name'" in fails(run("spool-compact"), 2)
-
-
-def test_aborting_a_connection(world: World, run: Callable[..., Result]) -> None:
-    """Its message is tried again later, and the next one has its turn."""
-    [before] = world.ready(world.rate)["dispatchers"]
-    session = before["session_id"]
-    text = world.post("abort-ready-q-conn", 404, queue_name="x", session_id=session)
-    assert text == f"no matching dispatcher for queue=x session={session}"
-    other = str(uuid.uuid4())
-    text = fails(run("abort-ready-q-conn", world.rate, other))
-    assert f"404 no matching dispatcher for queue={world.rate} session={other}" in text
-    assert "not a valid UUID" in fails(run("abort-ready-q-conn", world.rate, "x"), 2)
-    world.post("abort-ready-q-conn", 422, queue_name=world.rate, session_id="x")
-    assert succeeds(run("abort-ready-q-conn", world.rate, session)) == f"aborted {session}\n"
-    until(lambda: world.ready(world.rate)["state"]["connection_count"] == 0)
-    [one] = until(lambda: world.messages("rate.example"))
-    assert one["id"] == world.ids["rate.example"][0]
-    assert one["message"]["num_attempts"] == 0
-
-
-def test_rebinding(world: World, run: Callable[..., Result]) -> None:
-    world.submit("moved.example", 2)
-    name = "moved.example"
-    until(lambda: len(world.messages(name)) == 2)
-    result = run(
-        "rebind", "--domain", name, "--reason", "why", "--data", '{"x": "1", "y": "2"}', "--set", "y = 3"
-    )
-    assert succeeds(result) == "" == result.stdout
-    assert "in the background" in result.stderr
-
-    def metas() -> list[dict[str, Any]]:
-        return [one["message"]["meta"] for one in world.get("inspect-sched-q", queue_name=name)["messages"]]
-
-    until(lambda: [(meta.get("x"), meta.get("y")) for meta in metas()] == [("1", "3")] * 2)
-    options = ["--domain", name, "--reason", "the other way", "--trigger-rebind-event", "--suppress-logging"]
-    succeeds(run("rebind", *options, "--set", "route=relay.example"))
-    moved = f"{name}!relay.example"
-    until(lambda: len(world.messages(moved)) == 2)
-    assert world.get("inspect-sched-q", queue_name=name)["num_scheduled"] == 0
-    assert world.post("rebind", reason="x", data={}, domain="nobody.example") == "{}"
-    assert "did you mean 'domain'" in world.post("rebind", 422, reason="x", data={}, domian="x")
-    assert "'data' is required" in world.post("rebind", 422, reason="x")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "error"),
-    [
-        (["--reason", "x"], 1, "--everything"),
-        (["--everything"], 2, "Missing option '--reason'"),
-        (["--everything", "--reason", "x", "--data", "{"], 1, "not JSON"),
-        (["--everything", "--reason", "x", "--data", '{"a": 1}'], 1, "strings as values"),
-        (["--everything", "--reason", "x", "--data", "[]"], 1, "must be an object"),
-        (["--everything", "--reason", "x", "--set", "a="], 2, "is not KEY=VALUE"),
-        (["--everything", "--reason", "x", "--set", "a"], 2, "is not KEY=VALUE"),
-        (["--queue", "x", "--reason", "x"], 2, "No such option"),
-    ],
-)
-def test_wrong_rebinds(run: Callable[..., Result], arguments: list[str], code: int, error: str) -> None:
-    assert error in fails(run("rebind", *arguments), code)
-
-
-# -- the machine ---------------------------------------------------------------------------------------------
-def test_the_machine(world: World) -> None:
-    found = world.client.get("/api/machine-info").json()
-    assert list(found) == [
-        "node_id",
-        "hostname",
-        "mac_address",
-        "num_cores",
-        "kernel_version",
-        "platform",
-        "distribution",
-        "os_version",
-        "total_memory_bytes",
-        "container_runtime",
-        "cpu_brand",
-        "fingerprint",
-        "online_since",
-        "process_kind",
-        "version",
-    ]
-    assert uuid.UUID(found["node_id"])
-    assert found["hostname"] == socket.gethostname()
-    assert re.fullmatch(r"([0-9A-F]{2}:){5}[0-9A-F]{2}", found["mac_address"])
-    assert found["num_cores"] >= 1
-    assert found["platform"].startswith("linux/")
-    assert found["total_memory_bytes"] > 1 << 28
-    assert found["fingerprint"].endswith(f"node_id={found['node_id']}")
-    assert found["process_kind"] == "kumod"
-    assert recent(found["online_since"])
-
-
-def test_memory_and_tasks(world: World) -> None:
-    response = world.client.get("/api/admin/memory/stats")
-    assert response.headers["content-type"] == "text/plain; charset=utf-8"
-    assert re.search(r"^RSS = [0-9,]+\.[0-9] MiB$", response.text, re.MULTILINE)
-    assert re.search(r"^soft limit = ", response.text, re.MULTILINE)
-    assert re.search(r"^messages: \d+ in the timer wheel, \d+ in ready queues$", response.text, re.MULTILINE)
-    text = world.client.get("/api/admin/task-dump").text
-    assert re.match(r"\d+ tasks\n\n", text)
-    assert re.search(
-        r"ReadyQueue\._dispatch\n( *at .*\n)* *at Connection\.reply \(kumo_py/smtp_out/conn", text
-    )
-    assert re.search(r"^ +\S+  \(\d+ times\)$", text, re.MULTILINE) or "times)" not in text
-    assert "(/" not in text
-    assert world.client.get("/api/admin/task-dump?timeout=soon").status_code == 400
-
-
-def test_help_in_markdown(run: Callable[..., Result]) -> None:
-    text = succeeds(run("markdown-help"))
-    assert text.startswith("# `kumo-py`\n\n")
-    section = text.partition("\n## `kumo-py inspect-sched-q`\n")[2].partition("\n## ")[0]
-    assert "**Usage:** `kumo-py inspect-sched-q [OPTIONS] QUEUE_NAME`" in section
-    assert "\n* `--limit INTEGER RANGE` — How many of its messages to print; 5 unless given." in section
-    assert "markdown-help" not in text
-    assert "markdown-help" not in succeeds(run("--help"))
