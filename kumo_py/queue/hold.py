@@ -121,8 +121,6 @@ class Holding:
                 msg.meta_saved = False
         await self._save(readable)
         for msg in readable:
-            if msg.meta_saved:
-                msg.shrink_meta()
             queues.delay_by(msg, 0.0)
             queue = messages[msg]
             await queues.sweep.reinsert(msg, InsertReason.DUE, queue.name if queue else "")
@@ -156,6 +154,8 @@ class Holding:
 
     async def _save(self, messages: Sequence[Message]) -> None:
         """Together, to share a sync. A sick spool keeps them in memory, and says so."""
+        if not messages:
+            return
         try:
             await self._queues.spool.save(*messages)
         except SpoolError as err:

@@ -25,7 +25,7 @@ from kumo_py.queue.selection import Matcher, envelope_of
 from kumo_py.spool import SpoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from kumo_py.message.message import Message
     from kumo_py.queue.hold import Order
@@ -111,16 +111,17 @@ class Operation(ABC):
                 if self._is_complete():
                     break
                 in_ready |= await self._look_at(messages[start : start + _LOOK], ready)
-            left |= await self._withdraw(ready, in_ready)
+            left |= await self._change_where_they_are(await self._withdraw(ready, in_ready))
         for messages in census.others(_LOOK):
             if self._is_complete():
                 break
             left |= await self._look_at(messages, None)
-        for ready in list(queues.ready.values()) if left else ():
+        for ready in list(queues.ready.values()):
             # Nobody has them in hand, so they have gone, or from one ready queue to another.
-            left = await self._withdraw(ready, left)
-            await trio.lowlevel.checkpoint()
-
+            if left and ready.messages:
+                left = await self._withdraw(ready, left)
+                await trio.lowlevel.checkpoint()
+        await self._change_where_they_are(left)
         if queues.stopping:
             self.error = "it ended early: the node is shutting down"
 
@@ -162,9 +163,10 @@ class Operation(ABC):
                 chosen.append(msg)
         return chosen
 
-    async def _change_where_they_are(self, messages: list[Message]) -> set[Message]:
+    async def _change_where_they_are(self, chosen: Iterable[Message]) -> set[Message]:
         """Deal with messages that wait or are in somebody's hands; the others are left."""
         queues = self._queues
+        messages = list(chosen)
         left: set[Message] = set()
         for start in range(0, len(messages), _CHANGE):
             taken: dict[Message, ScheduledQueue | None] = {}
@@ -184,16 +186,14 @@ class Operation(ABC):
         return left
 
     async def _withdraw(self, ready: ReadyQueue, messages: set[Message]) -> set[Message]:
-        """Take messages out of a ready queue, where they were, and change them; those are left that are nowhere."""
-        if not messages:
-            return messages
-        withdrawn = ready.withdraw(messages)
+        """Take messages out of a ready queue and change them; those are left that are not there."""
+        withdrawn = ready.withdraw(messages) if messages else []
         for start in range(0, len(withdrawn), _CHANGE):
             part = withdrawn[start : start + _CHANGE]
             for msg in part:
                 self._found(msg)
             await self._change_taken(dict.fromkeys(part))
-        return await self._change_where_they_are([*messages.difference(withdrawn)])
+        return messages.difference(withdrawn)
 
     async def _change_taken(self, taken: dict[Message, ScheduledQueue | None]) -> None:
         if taken:
