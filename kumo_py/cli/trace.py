@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 from base64 import b64encode
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from kumo_py.cli.endpoint import Endpoint
     from kumo_py.core.url import Url
+    from kumo_py.net.websocket import WebSocket
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -208,20 +210,24 @@ async def _follow(url: Url, request: Mapping[str, object], show: Callable[[Mappi
         raise click.ClickException(f"{what}: no answer within {TIMEOUT:g}s") from None
     except OSError as err:
         raise unreachable(what, err) from None
-    try:
-        while (message := await websocket.receive()) is not None:
+    with closing(websocket):
+        while (message := await _next(websocket, what)) is not None:
             try:
                 if show(json.loads(message)):
                     return
             except (KeyError, TypeError, ValueError, AttributeError) as err:
                 text = f"{what}: this is no event of a trace: {printable(message[:200].decode(errors='replace'))}"
                 raise click.ClickException(text) from err
-    except OSError as err:
-        raise click.ClickException(f"{what}: {err}") from None
-    finally:
-        websocket.close()
     reason = f": {printable(websocket.close_reason)}" if websocket.close_reason else ""
     raise click.ClickException(f"the node has closed the connection{reason}")
+
+
+async def _next(websocket: WebSocket, what: str) -> bytes | None:
+    """Raises click.ClickException. (An OSError of stdout is something else.)"""
+    try:
+        return await websocket.receive()
+    except OSError as err:
+        raise click.ClickException(f"{what}: {err}") from None
 
 
 def _authorization(url: Url) -> list[tuple[bytes, bytes]]:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
+import structlog
 import trio
 from pamqp import body, commands, encode, exceptions, frame, header, heartbeat
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from kumo_py.net.transport import SocketTransport
 
+log = structlog.get_logger("kumo_py.net.amqp")
+
 DEFAULT_HEARTBEAT = 60
 """Seconds; the broker may want fewer."""
 CLOSE_TIME = 2.0
@@ -36,6 +39,7 @@ CLOSE_TIME = 2.0
 _PROTOCOL = header.ProtocolHeader().marshal()
 _CHANNEL = 1
 _LONGEST_NAME = 128
+_CLOSED = "the client was closed"
 _CLIENT: dict[str, Any] = {
     "product": "kumo-py",
     "capabilities": {
@@ -221,7 +225,7 @@ class Connection:
 
     def close(self) -> None:
         """Begin to end it."""
-        self._end("the client was closed")
+        self._end(_CLOSED)
 
     # -- life --------------------------------------------------------------------------------------------
     async def serve(
@@ -255,7 +259,9 @@ class Connection:
                         nursery.start_soon(self._beat)
                     await self._read()
         finally:
-            self._end("the client was closed")
+            self.close()
+            if self.ended != _CLOSED:
+                log.warning("amqp: no connection any more", broker=str(broker), problem=self.ended)
             await self._say_goodbye()
             self._transport.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 
 import trio
@@ -44,3 +45,8 @@ def problem(err: BaseException) -> str:
     if isinstance(err.__cause__, BaseExceptionGroup):
         return problem(err.__cause__.exceptions[0])
     return problem(err.__cause__) if isinstance(err.__cause__, OSError) else str(err)
+
+
+def without_login(url: str) -> str:
+    """A URL as it may be shown."""
+    return re.sub(r"//[^/@]*@", "//…@", url)

@@ -20,6 +20,7 @@ import h11
 import structlog
 import trio
 
+from kumo_py.net.client_tls import problem
 from kumo_py.net.transport import SocketTransport
 
 if TYPE_CHECKING:
@@ -120,10 +121,8 @@ class HttpPool:
                 return await self._exchange(connection, request, head, max_body)
             except _Stale:
                 raise HttpError("the server closed the connection before it answered") from None
-        except ssl.SSLError as err:
-            raise HttpError(f"{request.method} {url}: TLS: {_tls_problem(err)}") from err
         except (OSError, h11.ProtocolError) as err:
-            raise HttpError(f"{request.method} {url}: {_problem(err)}") from err
+            raise HttpError(f"{request.method} {url}: {problem(err)}") from err
 
     def close(self) -> None:
         """Close what is idle; what is in use is closed after its response."""
@@ -310,18 +309,3 @@ def _redirected(request: HttpRequest, response: HttpResponse) -> HttpRequest | N
         return replace(request, url=url, headers=headers)
     headers = [item for item in headers if item[0] not in _BODY_HEADERS]
     return HttpRequest("GET", url, headers)
-
-
-def _problem(err: BaseException) -> str:
-    """What went wrong, of an error or of the several that one connection attempt per address gave."""
-    if isinstance(err, OSError) and err.errno is not None and err.errno > 0:
-        return os.strerror(err.errno)
-    if isinstance(err, OSError) and err.strerror:  # of a name that was not found
-        return err.strerror
-    if isinstance(err.__cause__, BaseExceptionGroup):
-        return _problem(err.__cause__.exceptions[0])
-    return _problem(err.__cause__) if isinstance(err.__cause__, OSError) else str(err)
-
-
-def _tls_problem(err: ssl.SSLError) -> str:
-    return err.verify_message if isinstance(err, ssl.SSLCertVerificationError) else str(err.reason or err)

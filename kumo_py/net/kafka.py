@@ -157,7 +157,6 @@ class KafkaProducer:
             producer.purge()
             producer.poll(0)
             self._hand_over(token)
-            del producer  # takes the connections down, which may take a moment
             token.run_sync_soon(self._ended.set)
 
     def _hand_over(self, token: trio.lowlevel.TrioToken) -> None:

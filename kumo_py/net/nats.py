@@ -11,14 +11,16 @@ import math
 import random
 import secrets
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import msgspec
+import structlog
 import trio
 
 from kumo_py.core.duration import format_duration
-from kumo_py.net.client_tls import client_context, problem
+from kumo_py.net.client_tls import client_context, problem, without_login
 from kumo_py.net.http import connect as open_transport
 from kumo_py.proto.nats import (
     Delivery,
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
     from kumo_py.net.transport import SocketTransport
     from kumo_py.proto.nats import Operation
+
+log = structlog.get_logger("kumo_py.net.nats")
 
 DEFAULT_PORT = 4222
 CONNECTION_TIMEOUT = 5.0
@@ -80,10 +84,11 @@ def parse_server(url: str) -> Server:
         parts = urlsplit(url if "://" in url else f"nats://{url}")
         port = parts.port
     except ValueError as err:
-        raise ValueError(f"'{url}' is not the address of a NATS server: {err}") from None
+        raise ValueError(f"'{without_login(url)}' is not the address of a NATS server: {err}") from None
     if parts.scheme not in ("nats", "tls") or not parts.hostname:
         raise ValueError(
-            f"'{url}' is not the address of a NATS server: write HOST:PORT, nats://HOST:PORT or tls://HOST:PORT"
+            f"'{without_login(url)}' is not the address of a NATS server: "
+            "write HOST:PORT, nats://HOST:PORT or tls://HOST:PORT"
         )
     return Server(
         parts.hostname,
@@ -377,6 +382,8 @@ class NatsClient:
                         self._problem += f" (given up after {attempts} attempts)"
                         return
                 else:
+                    if not self._rounds:
+                        log.warning("nats: no server gives a connection", problem=self._problem)
                     self._rounds += 1
                     self._changed()
                     if not was_connected:
@@ -407,11 +414,13 @@ class NatsClient:
         except (OSError, ValueError, KeyError, NatsProtocolError) as err:
             self._problem = f"{server}: {problem(err)}"
         else:
+            log.info("nats: connected", server=str(server))
             self._discovered(connection.info)
             self._connection = connection
             self._changed()
             await connection.serve(self._discovered)
             self._problem = f"{server}: {connection.ended}"
+            log.warning("nats: no connection any more", problem=self._problem)
             return True
         finally:
             self._connection = None
@@ -435,11 +444,10 @@ class NatsClient:
         first = self._settings.servers[0]
         for url in info.connect_urls:
             with suppress(ValueError):
-                found = parse_server(url)
-                if (found.host, found.port) not in known and len(self._servers) < _MOST_DISCOVERED:
-                    self._servers.append(
-                        first._replace(host=found.host, port=found.port, name=first.name or found.host)
-                    )
+                host, port = parse_server(url)[:2]
+                if (host, port) not in known and len(self._servers) < _MOST_DISCOVERED:
+                    name = first.name if _is_address(host) else host
+                    self._servers.append(first._replace(host=host, port=port, name=name))
 
     def _changed(self) -> None:
         self._change.set()
@@ -496,6 +504,14 @@ class NatsClient:
             )
         if block and not connection.info.headers:
             raise ValueError(f"{connection.server} does not know headers")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _stored(subject: str, reply: Delivery) -> Stored:

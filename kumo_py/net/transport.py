@@ -21,6 +21,8 @@ import trio
 RECEIVE_SIZE = 65536
 JOIN_BELOW = 16384
 """Octets up to which one copy is cheaper than a scatter write."""
+_KEEP_ALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+"""Seconds without traffic, seconds between probes, and probes (tcp(7))."""
 
 
 class Transport(Protocol):
@@ -183,6 +185,13 @@ class SocketTransport:
 
     def close(self) -> None:
         self._sock.close()
+
+    def keep_alive(self) -> None:
+        """Where nothing may come for long: notice within two minutes that the peer's host is gone."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEP_ALIVE:
+            if (option := getattr(socket, name, None)) is not None:
+                self._sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def reset(self) -> None:
         """Close with RST instead of FIN: for tests of what a peer does then."""

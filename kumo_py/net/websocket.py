@@ -235,7 +235,9 @@ async def open_websocket(
     url: Url, tls: ssl.SSLContext | None, headers: Headers | None = None
 ) -> tuple[WebSocket, HttpResponse]:
     """A connection, asked for with these headers too, and the response that opened it. Raises OSError."""
-    websocket = WebSocket(await connect(url.host, url.port, tls))
+    transport = await connect(url.host, url.port, tls)
+    transport.keep_alive()
+    websocket = WebSocket(transport)
     try:
         return websocket, await websocket.shake_hands(url, headers)
     except BaseException:

@@ -309,6 +309,10 @@ async def test_pages_of_another_origin(tmp_path: Path) -> None:
             assert caught.value.status == 403
         websocket = await connect(node, headers=[(b"origin", f"http://{address}".encode())])
         assert node.traces.watchers == 1
+        sock = websocket._transport._sock  # type: ignore[attr-defined]
+        assert (
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        )  # a node whose host is gone is noticed
         websocket.close()
 
 
@@ -395,3 +399,18 @@ async def test_filters_hold_on_a_node(tmp_path: Path, sink: SmtpSink) -> None:
             raise AssertionError(await payload(other))
         for websocket in (other, ours):
             websocket.close()
+
+
+async def test_nobody_reads_the_output(tmp_path: Path) -> None:
+    """As with `| head -1`."""
+    async with serving(tmp_path) as node:
+        command = trace("server", node)
+        await watched(node)
+        assert command.process.stdout is not None
+        command.process.stdout.close()
+        command.process.stdout = None
+        with SmtpClient(node.addresses["smtp"][0]) as client:
+            await trio.to_thread.run_sync(client.greet)
+        status, _, err = await command.outcome()
+        assert (status, err) == (1, "")
+        await watched(node, 0)
