@@ -216,6 +216,38 @@ async def test_full_ready_queue(tmp_path: Path) -> None:
     assert metrics["message_meta_resident_count"] == 1
 
 
+async def test_deliveries_to_maildirs(tmp_path: Path) -> None:
+    maildir = f"""
+      kumo.on('get_queue_config', function()
+        return kumo.make_queue_config {{ protocol = {{ maildir_path = '{tmp_path}/mail' }} }}
+      end)"""
+    text = relay_policy(tmp_path, "127.0.0.1:9")
+    head, middle, tail = text.partition("kumo.on('get_queue_config'")
+    listener = "kumo.on('pre_init', function() kumo.start_http_listener { listen = '127.0.0.1:0' } end)"
+    async with running(write(tmp_path, head + listener + maildir + middle + tail)) as node:
+        await submit(node.addresses["smtp"][0], 2)
+        metrics = await scrape(node)
+    assert metrics["total_messages_delivered"] == {"maildir": 2}
+    assert metrics.timed("deliver_message_latency_rollup", "maildir") == 2
+    assert metrics["total_messages_delivered_by_provider"] is None
+
+
+async def test_engine_of_a_spool(tmp_path: Path) -> None:
+    pytest.importorskip("rocksdict")
+    options = "kind = 'RocksDB', min_free_space = 0, min_free_inodes = 0"
+    async with peer() as to, running(relay(tmp_path, to, spool=options)) as node:
+        await submit(node.addresses["smtp"][0], 1, "later@b.example")
+        metrics = await scrape(node)
+    paths = {str(tmp_path / name) for name in ("data", "meta")}
+    assert metrics["rocks_spool_mem_table_total"].keys() == paths
+    assert min(metrics["rocks_spool_mem_table_total"].values()) > 0
+    assert (
+        metrics["rocks_spool_write_stopped"]
+        == metrics["rocks_spool_load_shed_active"]
+        == dict.fromkeys(paths, 0)
+    )
+
+
 async def test_labels_of_timers_do_not_grow_for_ever(tmp_path: Path) -> None:
     labels = (
         "kumo.on('pre_init', function() for i = 1, 600 do kumo.time.start_timer('t' .. i):done() end end)"

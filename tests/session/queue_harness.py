@@ -77,7 +77,7 @@ class MemorySpool:
     notice: str | None = None
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name = self.path = name
         self.problems: list[str] = []
         self.unhealthy = False
         self.stored: dict[bytes, bytes] = {}
@@ -184,6 +184,8 @@ class RecordingLog:
         assert msg.meta_loaded, f"a {kind.value} record of a message without metadata"
         recipients = msg.recipients if recipients is None else recipients
         name = msg.queue_name if queue is None else queue
+        if context.counts is not None:
+            context.counts.note(kind, len(recipients))
         at = self._wall() - WALL
         record = Record(
             kind.value, msg.id, tuple(recipients), name, response, context.site, msg.attempts, at, context

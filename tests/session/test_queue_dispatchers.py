@@ -50,6 +50,7 @@ async def test_a_dispatcher_that_hangs_is_cancelled_and_its_message_tried_again(
     assert (record.site, record.context.egress_source) == (sender.sent[0].queue, "unspecified")
     await node.log.reach(2)
     assert node.log.kinds == ["Delayed", "Delivery"]
+    assert [ready.aborted for ready in node.queues.ready.values()] == [1]
     assert msg.attempts == 0
     assert node.log.records[1].at < 30 + 61 + 3
     assert not node.queues.in_hand

@@ -309,6 +309,9 @@ async def test_without_a_rule_failures_are_counted_only(mock_clock: MockClock, n
     await node.done(3)
     assert node.log.kinds == ["TransientFailure"] * 3
     assert node.queues.source_health.failures == {("bad", "Unplumbed"): 3}
+    assert node.queues.source_health.bind_failures == 3
+    assert node.queues.source_health.proxy_failures == 0
+    assert [ready.opened for ready in node.queues.ready.values()] == [0]
     assert node.queues.source_health.resting == {}
 
 
@@ -387,6 +390,7 @@ async def test_an_unhealthy_proxy(mock_clock: MockClock, nursery: trio.Nursery, 
     else:
         assert "every attempt failed because the proxy cannot" in text
         assert health.resting == {("bad", "ProxyUnhealthy"): 1}
+        assert health.proxy_failures == (trouble == "refused")
 
 
 async def test_what_lies_in_the_ready_queue_of_a_suspended_source_goes_to_others(

@@ -210,6 +210,7 @@ async def test_a_domain_that_permits_none_of_its_hosts() -> None:
     resolver.mta_sts.use_fixed({"Example.com.": POLICY.replace("MX1", "elsewhere")})
     with pytest.raises(DnsError, match=r"permits none of its MX hosts mx1\.example\.com, mx2\.example\.com"):
         await resolver.lookup_mx("example.com")
+    assert (resolver.mta_sts_exclusions, resolver.mx_failures) == (1, 1)
 
 
 async def test_nobody_is_asked_without_mx_records_or_a_way_to_fetch() -> None:

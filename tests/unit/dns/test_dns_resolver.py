@@ -275,6 +275,11 @@ async def test_a_cached_lookup_has_no_checkpoint() -> None:
         assert await resolver.lookup_a("a.example") == ("192.0.2.1",)
     assert not scope.cancelled_caught
     assert (resolver.mx_cache_hits, resolver.mx_cache_misses, resolver.mx_in_progress) == (1, 2, 0)
+    assert (resolver.mx_found, resolver.mx_failures) == (2, 0)
+    exchangers, addresses_of_hosts, answers = resolver.caches
+    assert (exchangers.hits, exchangers.misses, exchangers.inserted, len(exchangers)) == (2, 2, 1, 1)
+    assert (addresses_of_hosts.hits, addresses_of_hosts.misses) == (1, 1)
+    assert answers.inserted == 3
 
 
 async def test_a_cached_failure_is_a_new_exception_each_time() -> None:

@@ -287,6 +287,7 @@ async def test_back_pressure_holds_record_until_the_disk_recovers(
             nursery.start_soon(submit, n)
         await trio.sleep(600)
         assert recorded == list(range(11))
+        assert [logger.waits for logger in log.loggers] == [4]
         outage.over = True
         await trio.sleep(1.5)
         assert sorted(recorded) == list(range(15))

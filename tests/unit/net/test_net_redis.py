@@ -55,6 +55,11 @@ async def test_commands_and_replies(port: int) -> None:
     assert await make(node=f"redis://127.0.0.1:{port}").command(b"GET", b"key") is None
     with pytest.raises(RedisError, match="ERR unknown command"):
         await client.command(b"NONSENSE")
+    assert {how: sum(times.counts) for how, times in client.times.items()} == {
+        ("query", "ok"): 5,
+        ("query", "error"): 1,
+    }
+    assert client.label == f"redis://127.0.0.1:{port}"
     client.close()
 
 
@@ -75,6 +80,10 @@ async def test_a_script_is_sent_once(port: int) -> None:
         assert await client.script(b"return {KEYS[1], ARGV[1]}", [b"k"], value) == [b"k", value]
     with pytest.raises(RedisError, match="boom"):
         await client.script(b"return redis.error_reply('ERR boom')", [])
+    assert {how: sum(times.counts) for how, times in client.times.items()} == {
+        ("script", "ok"): 2,
+        ("script", "error"): 1,
+    }
     client.close()
 
 

@@ -74,6 +74,16 @@ def rsa(selector: str = "r1024", more: str = "") -> str:
     }}"""
 
 
+async def test_signatures_are_timed(policy: MakePolicy, msg: Message) -> None:
+    lua = policy(f"kumo.on('mine', function(msg) msg:dkim_sign({rsa('r1024')}) end)")
+    await lua.load()
+    await lua.ask("mine", msg)
+    await lua.ask("mine", msg)
+    times = lua.env.state(dkim_module.SignerCaches)
+    assert (sum(times.sign_time.counts), sum(times.parse_time.counts)) == (2, 2)
+    assert 0 < times.parse_time.sum < times.sign_time.sum
+
+
 async def test_signing_and_verifying(policy: MakePolicy, host: RecordingHost, msg: Message) -> None:
     result = await run(
         policy,
@@ -226,6 +236,8 @@ async def test_signers_and_keys_are_kept(
     assert len(host.named("info")) == 1
     assert (len(caches.signers), caches.signers.hits, len(caches.keys)) == (3, 1, 1)
     assert (caches.signers.capacity, caches.keys.capacity) == (1024, 1024)
+    assert (sum(caches.creation_time.counts), caches.creation_time.sum) == (3, pytest.approx(3.0))
+    assert (sum(caches.key_fetch_time.counts), caches.key_fetch_time.sum) == (1, pytest.approx(1.0))
     await trio.sleep(61)
     await lua.ask("mine", "a")
     assert len(host.named("info")) == 2

@@ -133,6 +133,12 @@ async def test_kept_tables_are_taken_as_options_and_lists(policy: MakePolicy) ->
     lua.close()
 
 
+def counted(lua: LuaPolicy) -> tuple[int, int, int]:
+    """Errors, old results that were given, and who waits."""
+    cache = lua.env.state(MemoCaches).by_name["mine"]
+    return cache.errors, cache.stale_reads, cache.waiting
+
+
 async def test_others_wait_for_the_first(policy: MakePolicy, autojump_clock: trio.testing.MockClock) -> None:
     lua = await loaded(
         policy,
@@ -149,6 +155,9 @@ async def test_others_wait_for_the_first(policy: MakePolicy, autojump_clock: tri
     async with trio.open_nursery() as nursery:
         for _ in range(5):
             nursery.start_soon(ask)
+        await trio.sleep(5)
+        assert counted(lua) == (0, 0, 4)
+    assert counted(lua) == (0, 0, 0)
     assert len({time for _, time in results}) == 1
     assert [value for value, _ in results] == ["done"] * 5
     assert trio.current_time() == pytest.approx(10)
@@ -180,6 +189,7 @@ async def test_an_error_reaches_all_who_wait_and_is_not_kept(
         nursery.start_soon(ask)
     assert [("policy.lua:3: no luck" in one) for one in errors] == [True, True]
     await ask()
+    assert counted(lua) == (2, 0, 0)
     assert trio.current_time() == pytest.approx(2)
     with pytest.raises(Rejection, match="550"):
         await lua.ask("refused")
@@ -240,6 +250,7 @@ async def test_what_takes_too_long_is_ended(
     except PolicyError as err:
         found = "failed" if "took longer than the populate_timeout" in str(err) else str(err)
     assert (found, trio.current_time() - began) == (result, pytest.approx(time))
+    assert counted(lua) == ((1, 0, 0) if result == "failed" else (0, 1, 0))
     lua.close()
 
 
