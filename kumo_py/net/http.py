@@ -10,9 +10,7 @@ that a garbage collector may call it.
 
 from __future__ import annotations
 
-import os
 import socket
-import ssl
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -24,6 +22,7 @@ from kumo_py.net.client_tls import problem
 from kumo_py.net.transport import SocketTransport
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable
 
     from kumo_py.core.url import Url

@@ -59,16 +59,17 @@ class SharedClients(Generic[C]):
         return len(self._entries)
 
     def join(
-        self, ctx: LuaContext, key: Hashable, what: str, make: Callable[[], C], *, linger: float = LINGER
+        self, ctx: LuaContext, key: Hashable, what: str, make: Callable[[], C], *, linger: float | None = None
     ) -> tuple[C, Callable[[], None]]:
         """The client with this key, which is made if need be; and what gives it up, to be called once.
 
+        `linger` is in seconds, LINGER unless given.
         Raises ValueError when the node has ended.
         """
         entry = self._entries.get(key)
         if entry is None:
             entry = _Entry(make())
-            ctx.env.host.spawn(what, lambda: self._keep(key, entry, linger))
+            ctx.env.host.spawn(what, lambda: self._keep(key, entry, LINGER if linger is None else linger))
             self._entries[key] = entry
         entry.users += 1
 

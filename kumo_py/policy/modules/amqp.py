@@ -14,6 +14,7 @@ import trio
 from kumo_py.core.duration import Duration, format_duration
 from kumo_py.core.options import to_builtins
 from kumo_py.core.suggest import nearest
+from kumo_py.net.client_tls import without_login
 from kumo_py.policy.registry import Kind, Owner, Param
 from kumo_py.policy.shared_clients import (
     NOT_NOW,
@@ -379,24 +380,25 @@ def parse_amqp_uri(uri: str, *, confirms: bool = False) -> Broker:
     """See https://www.rabbitmq.com/docs/uri-spec and uri-query-parameters. Raises ValueError."""
     from kumo_py.net.amqp import Broker
 
+    shown = without_login(uri)
     try:
         parts = urlsplit(uri)
         port = parts.port
     except ValueError as err:
-        raise ValueError(f"'{uri}' is not an AMQP URI: {err}") from None
+        raise ValueError(f"'{shown}' is not an AMQP URI: {err}") from None
     if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
         raise ValueError(
-            f"'{uri}' is not an AMQP URI: write amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps:// for TLS"
+            f"'{shown}' is not an AMQP URI: write amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps:// for TLS"
         )
     query = dict(parse_qsl(parts.query))
     for name in query:
         if name not in _PARAMETERS:
             near = nearest(name, _PARAMETERS)
             hint = f"did you mean '{near}'?" if near else f"it may have {', '.join(_PARAMETERS)}"
-            raise ValueError(f"'{uri}' has the parameter '{name}', which is unknown; {hint}")
+            raise ValueError(f"'{shown}' has the parameter '{name}', which is unknown; {hint}")
     mechanism = query.get("auth_mechanism", "plain").lower()
     if mechanism not in ("plain", "external"):
-        raise ValueError(f"'{uri}': auth_mechanism must be plain or external")
+        raise ValueError(f"'{shown}': auth_mechanism must be plain or external")
     tls = parts.scheme == "amqps"
     return Broker(
         host=parts.hostname,
@@ -404,23 +406,23 @@ def parse_amqp_uri(uri: str, *, confirms: bool = False) -> Broker:
         username=unquote(parts.username or "guest"),
         password=unquote(parts.password or "guest"),
         vhost=unquote(parts.path[1:]) or "/",
-        heartbeat=_number(uri, query, "heartbeat", 60, 0, 65535),
+        heartbeat=_number(shown, query, "heartbeat", 60, 0, 65535),
         tls=tls,
         authority=query.get("cacertfile"),
         certificate=query.get("certfile"),
         key=query.get("keyfile"),
         external=mechanism == "external",
         confirms=confirms,
-        frame_max=_number(uri, query, "frame_max", 131072, 4096, 1 << 31),
-        connect_timeout=_number(uri, query, "connection_timeout", int(1000 * CONNECT_TIMEOUT), 1, 1 << 31)
+        frame_max=_number(shown, query, "frame_max", 131072, 4096, 1 << 31),
+        connect_timeout=_number(shown, query, "connection_timeout", int(1000 * CONNECT_TIMEOUT), 1, 1 << 31)
         / 1000,
     )
 
 
-def _number(uri: str, query: dict[str, str], name: str, default: int, least: int, most: int) -> int:
+def _number(shown: str, query: dict[str, str], name: str, default: int, least: int, most: int) -> int:
     text = query.get(name, str(default))
     if not (text.isascii() and text.isdigit() and len(text) < 11 and least <= int(text) <= most):
-        raise ValueError(f"'{uri}': {name} must be {least} to {most}, got '{text}'")
+        raise ValueError(f"'{shown}': {name} must be {least} to {most}, got '{text}'")
     return int(text)
 
 

@@ -150,6 +150,7 @@ def test_uris() -> None:
         ("localhost", "'localhost' is not an AMQP URI: write amqp://USER:PASSWORD@HOST:PORT/VHOST"),
         ("http://localhost", "is not an AMQP URI"),
         ("amqp://h:x", "is not an AMQP URI"),
+        ("amqp://me:secret@h:x", "'amqp://…@h:x' is not an AMQP URI"),
         ("amqp://h?hartbeat=1", "'hartbeat', which is unknown; did you mean 'heartbeat'?"),
         ("amqp://h?heartbeat=x", "heartbeat must be 0 to 65535, got 'x'"),
         ("amqp://h?auth_mechanism=amqplain", "auth_mechanism must be plain or external"),
