@@ -204,7 +204,6 @@ class DeliveryLog:
         now = self._clock()
         if recipients is None:
             recipients = msg.recipients
-        started = perf_counter() if msg.id[LOWEST] < TIMED else None
         if kind is _RECEPTION:
             self._received += len(recipients)
         else:
@@ -220,6 +219,7 @@ class DeliveryLog:
                 continue
             if logger.filter_event is not None and not await self._passes(logger.filter_event, msg):
                 continue
+            started = perf_counter() if msg.id[LOWEST] < TIMED else None
             meta = to_json(logger.meta.pick(msg.meta)) if logger.meta else EMPTY_OBJECT
             headers = EMPTY_OBJECT
             if logger.headers and msg.data_loaded:

@@ -5,17 +5,13 @@ For a protocol it is kept for good; for a provider as long as it has ready queue
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from collections import Counter
+from typing import TYPE_CHECKING
 
 from kumo_py.logs import DeliveryCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from kumo_py.queue.ready import ReadyQueue
-
-Path: TypeAlias = "tuple[str, str, str]"
-"""Provider, source and pool."""
 
 
 class Totals(DeliveryCounts):
@@ -49,15 +45,24 @@ class Past:
     def __init__(self) -> None:
         self.by_protocol: dict[str, Totals] = {}
         """By the first word of its name."""
-        self.by_path: dict[Path, DeliveryCounts] = {}
+        self.by_provider: dict[str, dict[tuple[str, str], DeliveryCounts]] = {}
+        """And by source and pool."""
+        self._queues: Counter[str] = Counter()
+        """Ready queues that a provider has."""
 
-    def add(self, gone: Iterable[ReadyQueue], left: Iterable[ReadyQueue]) -> None:
-        """Keep what queues have counted that are dropped now; `left` are those that stay."""
-        for ready in gone:
-            counts = ready.counts
-            protocol = ready.protocol.name.partition(":")[0]
-            self.by_protocol.setdefault(protocol, Totals()).add_queue(ready, counts)
-            self.by_path.setdefault(ready.path_labels, DeliveryCounts()).add(counts)
-        providers = {ready.provider for ready in left}
-        for path in [path for path in self.by_path if path[0] not in providers]:
-            del self.by_path[path]
+    def began(self, ready: ReadyQueue) -> None:
+        """There is a new one."""
+        self._queues[ready.provider] += 1
+
+    def ended(self, ready: ReadyQueue) -> None:
+        """It is dropped: keep what it has counted."""
+        counts, provider = ready.counts, ready.provider
+        protocol = ready.protocol.name.partition(":")[0]
+        self.by_protocol.setdefault(protocol, Totals()).add_queue(ready, counts)
+        self._queues[provider] -= 1
+        if self._queues[provider] > 0:
+            paths = self.by_provider.setdefault(provider, {})
+            paths.setdefault((ready.source.name, ready.pool), DeliveryCounts()).add(counts)
+        else:
+            del self._queues[provider]
+            self.by_provider.pop(provider, None)

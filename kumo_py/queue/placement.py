@@ -126,20 +126,20 @@ class Placement:
             epoch = self._queues.directory.epoch
             egress_source = await self.egress.source(source)
             path = await self._ask_path(route, source, site_name)
-            ready = self.ready.setdefault(
-                name,
-                ReadyQueue(
-                    self._queues,
-                    name=name,
-                    site_name=site_name,
-                    route=route,
-                    protocol=protocol,
-                    source=egress_source,
-                    pool=queue.selector.pool.name,
-                    path=path,
-                    mx=mx,
-                ),
+            made = ReadyQueue(
+                self._queues,
+                name=name,
+                site_name=site_name,
+                route=route,
+                protocol=protocol,
+                source=egress_source,
+                pool=queue.selector.pool.name,
+                path=path,
+                mx=mx,
             )
+            ready = self.ready.setdefault(name, made)
+            if ready is made:
+                self._queues.past.began(ready)
             if epoch != self._queues.directory.epoch:
                 ready.next_refresh = now
         else:

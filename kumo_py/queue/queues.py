@@ -216,11 +216,9 @@ class Queues:
     def _reap(self, now: float) -> None:
         self.admin.forget_expired()
         self.holding.forget_settled()
-        reaped = [queue for queue in self.ready.values() if queue.reapable(now)]
-        for queue in reaped:
+        for queue in [queue for queue in self.ready.values() if queue.reapable(now)]:
             del self.ready[queue.name]
-        if reaped:
-            self.past.add(reaped, self.ready.values())
+            self.past.ended(queue)
         self.directory.reap(now)
         for name in [name for name, queue in self._unconfigured.items() if queue.delayed == 0]:
             del self._unconfigured[name]

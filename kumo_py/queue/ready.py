@@ -164,11 +164,6 @@ class ReadyQueue:
 
     # -- messages in and out -----------------------------------------------------------------------
     @property
-    def path_labels(self) -> tuple[str, str, str]:
-        """Provider, source and pool."""
-        return self.provider, self.source.name, self.pool
-
-    @property
     def full(self) -> bool:
         return len(self.messages) >= self.path.max_ready
 

@@ -53,9 +53,7 @@ def mail(session: Session, command: Command) -> Answer:
         return replies.MAIL_TWICE
     if command.params and (refusal := _judge_mail_params(session, command.params)) is not None:
         return refusal
-    transaction = Transaction(
-        command.argument, utf8="SMTPUTF8" in command.params
-    )
+    transaction = Transaction(command.argument, utf8="SMTPUTF8" in command.params)
     endpoint = session.endpoint
     if not endpoint.counters.receptions & RARELY:
         transaction.stopwatch = Stopwatch(endpoint.times)

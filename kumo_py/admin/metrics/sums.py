@@ -12,7 +12,6 @@ from kumo_py.queue.config import UNSPECIFIED
 from kumo_py.queue.past import Totals
 
 if TYPE_CHECKING:
-    from kumo_py.queue.past import Path
     from kumo_py.queue.queues import Queues
     from kumo_py.queue.ready import ReadyQueue
     from kumo_py.queue.scheduled import ScheduledQueue
@@ -47,15 +46,16 @@ class Sums:
         self.by_service: dict[str, Totals] = {}
         """By protocol, and by protocol and ready queue."""
         self.counts_by_provider: dict[str, DeliveryCounts] = {}
-        self.counts_by_path: dict[Path, DeliveryCounts] = {}
+        self.counts_by_path: dict[tuple[str, str, str], DeliveryCounts] = {}
         """By provider, source and pool."""
 
     def add_past(self, queues: Queues) -> None:
         """What was counted by ready queues that are gone, and by those that deliver without one."""
         for protocol, totals in queues.past.by_protocol.items():
             self.by_service.setdefault(protocol, Totals()).add_totals(totals)
-        for path, counts in queues.past.by_path.items():
-            self._count(path, counts)
+        for provider, paths in queues.past.by_provider.items():
+            for path, counts in paths.items():
+                self._count((provider, *path), counts)
         if "maildir" in queues.times.delivery:
             self.by_service.setdefault("maildir", Totals()).add(queues.maildir.counts)
 
@@ -88,9 +88,9 @@ class Sums:
         self.by_pool[provider, ready.pool] += count
         self.connections_by_provider[provider] += connections
         self.connections_by_pool[provider, ready.pool] += connections
-        self._count(ready.path_labels, counts)
+        self._count((ready.provider, ready.source.name, ready.pool), counts)
 
-    def _count(self, path: Path, counts: DeliveryCounts) -> None:
+    def _count(self, path: tuple[str, str, str], counts: DeliveryCounts) -> None:
         self.counts_by_path.setdefault(path, DeliveryCounts()).add(counts)
         self.counts_by_provider.setdefault(path[0], DeliveryCounts()).add(counts)
 
