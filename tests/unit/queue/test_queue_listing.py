@@ -220,8 +220,14 @@ async def test_a_message_that_only_memory_has(place: str, monkeypatch: pytest.Mo
 
             world.ready["x"] = Ready()
         case "wheel":
+            msg.queue = object()
             world.wheel.insert(NOW + 60.0, msg)
         case "due":
+            msg.queue = object()
             monkeypatch.setattr(Promotion, "waiting", [msg])
+    gone = world.message(saved=False)
+    world.wheel.insert(NOW + 60.0, gone)  # it is in no queue any more
+    with pytest.raises(KeyError):
+        await inspect_message(world, gone.id, want_body=True)  # type: ignore[arg-type]
     found = await inspect_message(world, msg.id, want_body=True)  # type: ignore[arg-type]
     assert (found["sender"], found["data"]) == ("from@a.test", "caf\N{REPLACEMENT CHARACTER}")
