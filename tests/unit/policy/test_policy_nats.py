@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import gc
 import hashlib
 import json
 import ssl
@@ -22,6 +23,7 @@ from nats_server import NatsServer
 from policy_host import run
 
 from kumo_py.core.policy import PolicyError
+from kumo_py.policy.modules.nats import NatsClients
 from kumo_py.proto.nats import (
     Delivery,
     Info,
@@ -44,8 +46,9 @@ pytestmark = pytest.mark.time_limit(30)
 
 
 @pytest.fixture
-async def background(host: RecordingHost) -> AsyncIterator[None]:
+async def background(host: RecordingHost, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """What the policy starts in the background runs, as in a node."""
+    monkeypatch.setattr("kumo_py.policy.shared_clients.LINGER", 0.1)
     async with trio.open_nursery() as nursery:
         host.spawn = lambda what, task: nursery.start_soon(task)  # type: ignore[method-assign]
         yield
@@ -67,6 +70,7 @@ async def failure(policy: MakePolicy, code: str) -> str:
         ("{ servers = {} }", "servers must name at least one"),
         ("{ servers = { 'http://x' } }", "'http://x' is not the address of a NATS server"),
         ("{ servers = { 'x:y' } }", "'x:y' is not the address of a NATS server"),
+        ("{ servers = { 'nats://me:secret@x:y' } }", "'nats://…@x:y' is not the address of a NATS server"),
         ("{ servers = { 'x' }, max_reconect = 1 }", "did you mean 'max_reconnects'"),
         (
             "{ servers = { 'x' }, auth = { username = { key_data = 'u' } } }",
@@ -328,6 +332,35 @@ async def test_clients_share_a_connection(policy: MakePolicy, background: None, 
         assert problem.endswith("nats_client:publish: client was closed")
         assert [subject for subject, _, _ in server.messages("S")] == ["s.1", "s.2", "s.3", "s.x", "s.last"]
         assert server.messages("S")[3] == ("s.x", b"x", {"Nats-Msg-Id": "one"})
+
+
+async def test_a_client_outlives_its_context(policy: MakePolicy, background: None, tmp_path: Path) -> None:
+    """One that is memoized belongs to the node; one that nobody holds any more is closed."""
+    with NatsServer(tmp_path) as server:
+        server.make_stream("S", "s")
+        lua = policy(f"""
+            local function connect()
+              return kumo.nats.connect {{ servers = {{ '{server.address}' }}, name = 'kept' }}
+            end
+            local kept = kumo.memoize(connect, {{ name = 'nats', ttl = '1 hour', capacity = 1 }})
+            kumo.on('keep', function() return kept():publish {{ subject = 's', payload = 'x' }}.sequence end)
+            kumo.on('drop', function()
+              kumo.nats.connect {{ servers = {{ '{server.address}' }}, name = 'dropped' }}
+            end)
+        """)
+        await lua.load()
+        clients = lua.env.state(NatsClients)
+        lua.env.pool_limits.max_uses = 1  # each event has a context of its own
+        assert [await lua.ask("keep") for _ in range(3)] == [1, 2, 3]
+        await lua.ask("drop")
+        assert len(clients) == 2
+        assert await lua.ask("keep") == 4  # in a context of its own: the one before is let go
+        with trio.fail_after(10):
+            while len(clients) == 2:
+                gc.collect()
+                await trio.sleep(0.05)
+        assert await lua.ask("keep") == 5
+        lua.close()
 
 
 async def test_passwords_and_tokens(policy: MakePolicy, background: None, tmp_path: Path) -> None:
