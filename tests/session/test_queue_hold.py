@@ -26,6 +26,8 @@ from kumo_py.queue.selection import Selection
 from kumo_py.spool import SpoolError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from queue_harness import Handlers
     from trio.testing import MockClock
 
@@ -687,6 +689,82 @@ async def test_an_error_that_nobody_foresaw_loses_nothing(
     assert sender.ids == [msg.id, msg.id]
 
 
+# -- while it is on its way --------------------------------------------------------------------------------------
+def slow_down(node: QueueNode, wait: Callable[[], Awaitable[None]]) -> None:
+    """Let each write of metadata wait."""
+    durable = node.meta.wait_durable
+
+    async def wait_durable(ticket: int) -> None:
+        await wait()
+        await durable(ticket)
+
+    node.meta.wait_durable = wait_durable  # type: ignore[method-assign]
+
+
+async def five_seconds(*_: object) -> None:
+    await trio.sleep(5)
+
+
+async def test_held_on_its_way_into_a_ready_queue(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    node, sender = await start_sender(nursery, {"throttle_insert_ready_queue": five_seconds})
+    msg = node.make_message()
+    nursery.start_soon(node.put, msg)
+    await trio.sleep(1)
+    assert counts(await hold(node, msg)) == {"matched": 1, "in_flight": 1}
+    await trio.sleep(LATER)
+    assert not sender.sent
+    assert queued(node) == (1, 1)
+
+
+async def test_held_on_its_way_into_the_wheel(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    node, sender = await start_sender(nursery)
+    sender.outcome = sender.defer
+    slow_down(node, five_seconds)
+    msg = await node.send(saved=False)
+    await node.log.reach(1)
+    await trio.sleep(1)
+    assert counts(await hold(node, msg)) == {"matched": 1, "in_flight": 1}
+    await trio.sleep(LATER)
+    assert len(sender.sent) == 1
+    assert queued(node) == (1, 1)
+
+
+async def test_deleted_while_it_is_being_held(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    node, _, msg = await deferred(nursery)
+    slow_down(node, five_seconds)
+    nursery.start_soon(hold, node, msg)
+    await trio.sleep(1)
+    assert counts(await delete(node, msg)) == {"matched": 1, "in_flight": 1}
+    await trio.sleep(60)
+    assert not node.in_spool(msg)
+    assert queued(node) == (0, 0)
+    assert not node.queues.held
+
+
+async def test_one_that_is_sent_before_its_turn_comes(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """It waits when the request comes, lies in a ready queue when it is looked at, and is then taken."""
+    node, sender = await start_sender(nursery, ONE)
+    sender.outcome = sender.defer
+    for _ in range(1000):
+        await node.send()
+    await node.log.reach(1000)
+    await trio.sleep(1)
+    sender.duration = 0.15
+    queue = node.queues.scheduled["b.test"]
+    several = list(node.queues.wheel)
+    await hold(node, *several[:500])  # these come first
+    last, busy = several[500:502]
+    for msg, wait in ((busy, 0.0), (last, 0.05)):
+        node.queues.out_of_wheel(msg, queue)
+        node.queues.into_wheel(msg, queue, node.wall() + wait)
+    await trio.sleep(0.04)
+    assert counts(await delete(node)) == {"matched": 1000, "changed": 998, "in_flight": 2}
+    await trio.sleep(60)
+    assert not node.meta.stored
+
+
 # -- whatever races ----------------------------------------------------------------------------------------------
 class _World:
     """Mail and operators that do at random whatever they can, and a node that is killed now and then."""
@@ -704,12 +782,14 @@ class _World:
             {
                 "get_egress_path_config": constant(EgressPath(connection_limit=LimitSpec(3), max_ready=8)),
                 "get_queue_config": constant(QueueConfig(retry_interval=Duration(7), max_age=Duration(1e6))),
+                "throttle_insert_ready_queue": self.dawdle,
             },
             seed=self.random.randrange(1000),
         )
         node._serial = len(self.sent)
         if data is not None:
             node.data.stored, node.meta.stored = dict(data), dict(meta)
+        slow_down(node, self.dawdle)
         self.sender = Sender(node)
         self.sender.outcome = self.outcome
         self.scope = await self.nursery.start(self._serve)
@@ -720,6 +800,10 @@ class _World:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.node.queues.serve)
                 task_status.started(scope)
+
+    async def dawdle(self, *_: object) -> None:
+        if not self.calm:
+            await trio.sleep(self.random.choice((0.0, 0.0, 0.001, 0.05)))
 
     async def outcome(self, ready: ReadyQueue, msg: Message) -> None:
         node = self.node
