@@ -512,15 +512,21 @@ class AmqpPool(_Home):
     async def publish(self, publication: Publication) -> None:
         """Raises AmqpError or ValueError."""
         try:
+            self._places.acquire_nowait()
+        except trio.WouldBlock:
+            await self._wait()
+        try:
+            await self._publish(publication)
+        finally:
+            self._places.release()
+
+    async def _wait(self) -> None:
+        try:
             with trio.fail_after(self._wait_timeout):
                 await self._places.acquire()
         except trio.TooSlowError:
             limit = format_duration(self._wait_timeout)
             raise AmqpError(f"{self.broker}: none of the connections became free within {limit}") from None
-        try:
-            await self._publish(publication)
-        finally:
-            self._places.release()
 
     async def _publish(self, publication: Publication) -> None:
         connection = await self._take()

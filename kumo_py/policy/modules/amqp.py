@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
-import orjson
 import trio
 
 from kumo_py.core.duration import Duration, format_duration
-from kumo_py.core.options import to_builtins
 from kumo_py.core.suggest import nearest
 from kumo_py.net.client_tls import without_login
 from kumo_py.policy.registry import Kind, Owner, Param
@@ -237,7 +235,7 @@ async def basic_publish(ctx: LuaContext, params: AmqpPublish) -> None:
     publication = _publication(params, params, params, message_type=params.message_type)
     pool, leave = ctx.env.state(AmqpPools).join(
         ctx,
-        orjson.dumps(to_builtins(connection)),
+        connection,
         "the AMQP connections",
         lambda: AmqpPool(
             _broker(connection),
