@@ -90,15 +90,17 @@ class Connection:
             if head is None:
                 return False
             is_head = head.method == b"HEAD"
+            _refuse_doubtful(head)
             response = await self._respond(head)
             if response.take_over is not None:
                 await self._hand_over(response.take_over)
                 return False
         except h11.RemoteProtocolError as err:
             response = Response(f"not HTTP: {err}".encode(), err.error_status_hint)
+            self._ending = True  # what follows may be anything
         keep = self._is_received() and not self._ending
         await self._send(response, is_head=is_head, close=not keep)
-        if self._h11.their_state in (h11.SEND_BODY, h11.ERROR):
+        if self._h11.their_state in (h11.SEND_BODY, h11.ERROR) or (not keep and self._h11.trailing_data[0]):
             await self._linger()
         return self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
 
@@ -217,6 +219,17 @@ class Connection:
         with trio.move_on_after(LINGER_TIME):
             while left > 0 and (data := await self._transport.receive()):
                 left -= len(data)
+
+
+def _refuse_doubtful(head: h11.Request) -> None:
+    """Raises h11.RemoteProtocolError for what h11 takes, and others may read in another way."""
+    names = {name for name, _ in head.headers}
+    if b"content-length" in names and b"transfer-encoding" in names:  # RFC 9112 §6.1
+        raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
+    if b"transfer-encoding" in names and head.http_version < b"1.1":  # the same
+        raise h11.RemoteProtocolError("Transfer-Encoding in HTTP/1.0")
+    if not head.http_version.startswith(b"1."):
+        raise h11.RemoteProtocolError("use HTTP/1.1", error_status_hint=505)
 
 
 def too_large() -> Refusal:

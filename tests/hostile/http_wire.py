@@ -88,7 +88,7 @@ class Wire:
     async def send(self, data: bytes | str) -> None:
         """Raises nothing if the node has hung up: what it said last is still to be read."""
         stream = await self.connected()
-        with suppress(trio.BrokenResourceError):
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await stream.send_all(data.encode() if isinstance(data, str) else data)
 
     async def answer(self, *, is_head: bool = False, within: float = 10.0) -> Answer | None:
@@ -138,15 +138,23 @@ class Wire:
         content = body if isinstance(body, bytes) else orjson.dumps(body)
         return await self.ask("POST", target, f"Content-Type: application/json\r\n{head}", content)
 
+    @property
+    def has_more(self) -> bool:
+        """Whether something has come that was not read yet."""
+        return bool(self._buffer)
+
     async def is_closed(self, within: float = 5.0) -> bool:
         """Whether the node closes the connection, and says nothing more."""
         if self._stream is None:
             return True
+        if self._buffer:
+            return False
         try:
-            with trio.fail_after(within):
-                return not self._buffer and not await self._stream.receive_some()
+            with trio.move_on_after(within) as scope:
+                self._buffer += await self._stream.receive_some()
         except trio.BrokenResourceError:
             return True
+        return not self._buffer and not scope.cancelled_caught
 
     async def _more(self) -> bool:
         stream = await self.connected()
@@ -172,8 +180,13 @@ class Wire:
         return found
 
     async def _body(self, headers: dict[bytes, bytes]) -> bytes:
-        if headers.get(b"transfer-encoding") != b"chunked":
+        if b"content-length" in headers:
             return await self._exactly(int(headers[b"content-length"]))
+        if headers.get(b"transfer-encoding") != b"chunked":
+            while await self._more():
+                pass
+            found, self._buffer = self._buffer, b""
+            return found
         parts = []
         while True:
             line = await self._until(b"\r\n")

@@ -229,7 +229,7 @@ async def test_every_text_with_every_line_end(node: Node, sink: SmtpSink, dialec
 
 async def _all_sent(node: Node) -> None:
     with trio.fail_after(60):
-        while any(one.messages or one.connections for one in node.queues.ready.values()):  # noqa: ASYNC110
+        while node.queues.in_hand or any(one.messages for one in node.queues.ready.values()):  # noqa: ASYNC110
             await trio.sleep(0.05)
 
 
