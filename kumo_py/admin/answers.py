@@ -32,13 +32,15 @@ class BounceMade(Made, frozen=True):
 
 
 class Suspension(_Answer, frozen=True):
-    """Of scheduled queues. What is null matches any."""
+    """Of scheduled queues. What is null matches any, unless queues are named."""
 
     id: str
     campaign: str | None
     tenant: str | None
     domain: str | None
     routing_domain: str | None
+    queue_names: list[str]
+    """The only ones that it matches, if there are any."""
     reason: str
     duration: Duration
     """What is left of it."""

@@ -221,12 +221,8 @@ def _rule(kind: str, rule: Rule | ReadySuspension, now: float) -> dict[str, Any]
     if isinstance(rule, ReadySuspension):
         return shown | {"name": rule.name}
     criteria = rule.criteria
-    shown |= {
+    shown |= criteria.as_json() | {
         "name": None,
-        "campaign": criteria.campaign,
-        "tenant": criteria.tenant,
-        "domain": criteria.domain,
-        "routing_domain": criteria.routing_domain,
         "queue_names": sorted(islice(criteria.queue_names, _MOST_NAMES)),
         "queue_count": len(criteria.queue_names),
     }

@@ -231,6 +231,3 @@ def _print(value: object) -> None:
 def _print_lines(lines: list[str]) -> None:
     for line in lines:
         click.echo(printable(line))
-
-
-COMMANDS = (inspect_message, inspect_ready_q, inspect_sched_q, resolve_egress_path)

@@ -114,6 +114,3 @@ def abort_ready_q_conn(endpoint: Endpoint, queue_name: str, session_id: UUID) ->
 def spool_compact(endpoint: Endpoint, name: str) -> None:
     """Give back the space that removed messages take in a spool; done when it ends."""
     endpoint.text("POST", "/api/admin/spool-compact/v1", {"name": name})
-
-
-COMMANDS = (rebind, abort_ready_q_conn, spool_compact)

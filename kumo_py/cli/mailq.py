@@ -360,6 +360,3 @@ def delete(
         reason=reason,
         suppress_logging=suppress_logging,
     )
-
-
-COMMANDS = (delete, flush, hold, mailq, release)

@@ -111,6 +111,3 @@ def explain_throttle(spec: str) -> None:
 
 def _json(value: object) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-
-
-COMMANDS = (explain_throttle, resolve_queue_config, resolve_shaping_domain, resolve_site_name)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kumo_py.cli.endpoint import endpoint_option, printable
+from kumo_py.cli.endpoint import endpoint_option
+from kumo_py.cli.table import print_table
 from kumo_py.core.duration import Duration
 
 if TYPE_CHECKING:
@@ -117,18 +118,19 @@ def bounce_list(endpoint: Endpoint, as_json: bool) -> None:
     if as_json:
         _print(entries)
         return
-    rows = [("ID", "REASON", "REMAIN", "BOUNCED", "CRITERIA")]
-    for entry in entries:
-        criteria = [f"{name}={entry[name]}" for name in _CRITERIA if entry[name] is not None]
-        shown = ", ".join(criteria) or "everything"
-        rows.append((entry["id"], entry["reason"], entry["duration"], f"{entry['total_bounced']:,}", shown))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if number == 3 else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo(printable(" ".join(cells).rstrip()))
+    print_table(
+        ("ID", "REASON", "REMAIN", "BOUNCED", "CRITERIA"),
+        [
+            (entry["id"], entry["reason"], entry["duration"], entry["total_bounced"], _criteria(entry))
+            for entry in entries
+        ],
+    )
+
+
+def _criteria(entry: dict[str, Any]) -> str:
+    given = [f"{name}={entry[name]}" for name in _CRITERIA if entry[name] is not None]
+    given += [f"queue={name}" for name in entry.get("queue_names", ())]
+    return ", ".join(given) or "everything"
 
 
 @click.command()
@@ -193,16 +195,3 @@ def suspend_ready_q_list(endpoint: Endpoint) -> None:
 def suspend_ready_q_cancel(endpoint: Endpoint, rule: UUID) -> None:
     """End the suspension of a ready queue."""
     click.echo(endpoint.text("DELETE", SUSPEND_READY, {"id": str(rule)}))
-
-
-COMMANDS = (
-    bounce,
-    bounce_list,
-    bounce_cancel,
-    suspend,
-    suspend_list,
-    suspend_cancel,
-    suspend_ready_q,
-    suspend_ready_q_list,
-    suspend_ready_q_cancel,
-)

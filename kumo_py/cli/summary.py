@@ -148,6 +148,10 @@ def _rule(name: str, bounces: list[dict[str, Any]], suspensions: list[dict[str, 
     parts = QueueName.parse(name)
     for mark, rules in (("🗑️ bounce", bounces), ("🛑suspend", suspensions)):
         for rule in rules:
+            if names := rule.get("queue_names"):
+                if name in names:
+                    return f"{mark}: {rule['reason']}"
+                continue
             criteria = {kind: rule.get(kind) for kind in QueueName._fields}
             if all(value in (None, getattr(parts, kind)) for kind, value in criteria.items()):
                 return f"{mark}: {rule['reason']}"

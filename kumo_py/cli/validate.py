@@ -77,6 +77,3 @@ def validate_bounces(files: tuple[str, ...]) -> None:
     except (ValueError, OSError) as err:
         raise click.ClickException(str(err)) from None
     click.echo("OK")
-
-
-COMMANDS = (validate_bounces, validate_shaping)

@@ -110,6 +110,16 @@ class Criteria:
     routing_domain: str | None
     queue_names: frozenset[str]
 
+    def as_json(self) -> dict[str, object]:
+        """For the lists of rules; KumoMTA's leave the names out, so that such a rule looks as if it matched all."""
+        return {
+            "campaign": self.campaign,
+            "tenant": self.tenant,
+            "domain": self.domain,
+            "routing_domain": self.routing_domain,
+            "queue_names": sorted(self.queue_names),
+        }
+
     def match(self, name: str, parts: QueueName) -> bool:
         if self.queue_names:
             return name in self.queue_names
@@ -301,10 +311,7 @@ class AdminRules:
         return [
             {
                 "id": rule.id,
-                "campaign": rule.criteria.campaign,
-                "tenant": rule.criteria.tenant,
-                "domain": rule.criteria.domain,
-                "routing_domain": rule.criteria.routing_domain,
+                **rule.criteria.as_json(),
                 "reason": rule.reason,
                 "duration": self._left(rule.expires),
             }
@@ -315,10 +322,7 @@ class AdminRules:
         return [
             {
                 "id": rule.id,
-                "campaign": rule.criteria.campaign,
-                "tenant": rule.criteria.tenant,
-                "domain": rule.criteria.domain,
-                "routing_domain": rule.criteria.routing_domain,
+                **rule.criteria.as_json(),
                 "reason": rule.reason,
                 "duration": self._left(rule.expires),
                 "bounced": dict(rule.bounced),

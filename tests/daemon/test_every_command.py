@@ -206,6 +206,13 @@ def test_bouncing_and_rebinding(session: Session) -> None:
     assert (listed["id"], listed["campaign"], listed["total_bounced"]) == (id, "autumn", 30)
     assert "campaign=autumn" in run("bounce-list")
     run("bounce-cancel", "--id", id)
+    named = session.json("suspend", "--queue", "winter:gold@slow.test", "--reason", "only this")["id"]
+    assert re.search(r"^winter:gold@slow\.test\s+29 \S*suspend: only this$", run("queue-summary"), re.M)
+    assert not re.search(r"^good\.test\s.*only this", run("queue-summary"), re.M)
+    run("suspend-cancel", "--id", named)
+    id = run("bounce", "--queue", "winter:gold@slow.test", "--reason", "all of it").strip()
+    assert "queue=winter:gold@slow.test" in run("bounce-list")
+    run("bounce-cancel", "--id", id)
     assert session.json("bounce-list", "--json") == []
 
 
