@@ -330,8 +330,10 @@ class Connection:
         del buffer[:size]
         try:
             _, channel, found = frame.unmarshal(whole)
-        except (exceptions.PAMQPException, ValueError, struct.error, LookupError) as err:
+        except (exceptions.PAMQPException, ValueError, TypeError, struct.error, LookupError) as err:
             raise AmqpError(f"the broker sends no AMQP: {err}") from None
+        except RecursionError:
+            raise AmqpError("the broker sends no AMQP: tables within tables without end") from None
         return channel, found
 
     async def _read(self) -> None:
@@ -488,7 +490,10 @@ class _Home:
         await self._is_open.wait()
         assert self._nursery is not None
         connection = Connection(self.broker)
-        await self._nursery.start(connection.serve, self._tls)
+        try:
+            await self._nursery.start(connection.serve, self._tls)
+        except RuntimeError:  # trio's way to say that the nursery has ended
+            raise AmqpError(f"{self.broker}: {_CLOSED}") from None
         return connection
 
     async def _tls(self) -> ssl.SSLContext:

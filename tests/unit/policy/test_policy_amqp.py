@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import struct
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -231,7 +232,7 @@ async def test_what_arrives(
         ("", "vhost = 'none'", "530 NOT_ALLOWED - vhost none not found"),
         ("exchange = ('x'):rep(200)", "", "this cannot be said in AMQP: Max length exceeded for exchange"),
         ("headers = { [('x'):rep(200)] = 1 }", "", "is longer than 128 octets"),
-        ("app_id = ('x'):rep(256)", "", "string exceeds maximum length of 255 bytes"),
+        ("app_id = ('x'):rep(256)", "", "this cannot be said in AMQP: "),
     ],
 )
 async def test_refusals(
@@ -458,9 +459,19 @@ async def fake_broker(serve: Callable[[FakeBroker], Awaitable[None]]) -> AsyncIt
         nursery.cancel_scope.cancel()
 
 
+def _nested(depth: int) -> bytes:
+    """Connection.Start with tables within tables."""
+    table = b""
+    for _ in range(depth):
+        table = b"\1aF" + struct.pack(">I", len(table)) + table
+    payload = struct.pack(">HHBBI", 10, 10, 0, 9, len(table)) + table + bytes(8)
+    return struct.pack(">BHI", 1, 0, len(payload)) + payload + b"\xce"
+
+
 @pytest.mark.parametrize(
     ("said", "problem"),
     [
+        (_nested(3000), "the broker sends no AMQP: tables within tables without end"),
         (b"AMQP\0\1\0\0", "the broker does not speak AMQP 0-9-1"),
         (b"\1\0\0\xff\xff\xff\xff", "which is too long"),
         (b"\1\0\0\0\0\0\4\xff\xff\xff\xff\xce", "the broker sends no AMQP"),
@@ -573,6 +584,22 @@ async def test_a_broker_that_says_nothing(policy: MakePolicy, background: None) 
     async with fake_broker(serve) as port:
         text = await failure(policy, basic(port, "", "connect_timeout = '100ms'"))
     assert f"127.0.0.1:{port}: no connection within 100ms" in text
+
+
+async def test_a_node_that_has_ended(policy: MakePolicy, host: RecordingHost, broker: RabbitServer) -> None:
+    lua = policy(
+        client(broker.port)
+        + """
+        kumo.on('mine', function() client:publish { routing_key = 'q', payload = 'x' } end)
+    """
+    )
+    async with trio.open_nursery() as nursery:
+        host.spawn = lambda what, task: nursery.start_soon(task)  # type: ignore[method-assign]
+        await lua.load()
+        nursery.cancel_scope.cancel()
+    with pytest.raises(PolicyError, match="amqp_client:publish: .*: the client was closed"):
+        await lua.ask("mine")
+    lua.close()
 
 
 async def test_all_connections_in_use(policy: MakePolicy, background: None) -> None:
