@@ -196,7 +196,8 @@ class _Connection:
         self._settings = settings
         self._parser = Parser()
         self._sending = trio.Lock()
-        self._pings: int = 0
+        self._pings = 0
+        """Without an answer."""
         self._inbox = f"{settings.inbox_prefix}.{secrets.token_hex(11)}"
         self._last_number = 0
         self._serving = trio.CancelScope()
@@ -317,11 +318,12 @@ class _Connection:
 
     async def _ping(self) -> None:
         with suppress(OSError):  # the reader sees it too
-            while self._pings < _MOST_PINGS:
+            while True:
                 await trio.sleep(self._settings.ping_interval)
+                if self._pings == _MOST_PINGS:
+                    self.end(f"no answer to {_MOST_PINGS} PINGs")
                 self._pings += 1
                 await self.send([b"PING\r\n"])
-            self.end(f"no answer to {_MOST_PINGS} PINGs")
 
     async def send(self, parts: list[bytes]) -> None:
         """Raises OSError."""

@@ -24,7 +24,7 @@ from kumo_py.policy.key_sources import load_key
 from kumo_py.policy.registry import Kind, Owner, Param
 from kumo_py.policy.shared_clients import Handle, Payload, RecordTable, SharedClients
 from kumo_py.policy.types import OptionTable
-from kumo_py.proto.nats import NatsKey, parse_credentials
+from kumo_py.proto.nats import NatsKey, check_subject, parse_credentials
 
 if TYPE_CHECKING:
     from kumo_py.policy.context import Environment, LuaContext
@@ -103,6 +103,7 @@ class NatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             parse_server(url)
         if (self.client_cert is None) != (self.client_key is None):
             raise ValueError("either specify both of client_cert and client_key or neither")
+        check_subject(self.inbox_prefix)
         if self.ping_interval <= 0:
             raise ValueError("ping_interval must be more than 0")
 

@@ -597,7 +597,7 @@ async def test_a_node_that_has_ended(policy: MakePolicy, host: RecordingHost, br
         host.spawn = lambda what, task: nursery.start_soon(task)  # type: ignore[method-assign]
         await lua.load()
         nursery.cancel_scope.cancel()
-    with pytest.raises(PolicyError, match="amqp_client:publish: .*: the client was closed"):
+    with pytest.raises(PolicyError, match=r"amqp_client:publish: .*: the client was closed"):
         await lua.ask("mine")
     lua.close()
 

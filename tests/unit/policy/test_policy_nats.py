@@ -78,6 +78,7 @@ async def failure(policy: MakePolicy, code: str) -> str:
         ),
         ("{ servers = { 'x' }, auth = { token = 'a', nkey = 'b' } }", "give one of: username and password"),
         ("{ servers = { 'x' }, client_cert = 'a' }", "either specify both of client_cert and client_key"),
+        ("{ servers = { 'x' }, inbox_prefix = 'a\\r\\nb' }", "is not a subject"),
         ("{ servers = { 'x' }, client_capacity = 0 }", "option 'client_capacity' must be an integer >= 1"),
         ("{ servers = { 'x' }, ping_interval = 0 }", "ping_interval must be more than 0"),
         ("{ servers = { 'x' }, request_timeout = 'soon' }", "option 'request_timeout'"),
