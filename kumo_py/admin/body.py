@@ -54,7 +54,7 @@ async def json_body(request: Request, type_: type[T], max_size: int) -> T:
         except orjson.JSONEncodeError as err:
             raise Refusal(400, f"Failed to parse the request body as JSON: {err}") from None
     try:
-        return convert(value, type_, "request", most=_EXPLAINED)
+        return convert(value, type_, "request", from_lua=False, most=_EXPLAINED)
     except OptionError as err:
         text = f"Failed to deserialize the JSON body into the target type: {err}"
         raise Refusal(422, text) from None

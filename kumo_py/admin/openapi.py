@@ -40,7 +40,10 @@ description. Errors are plain text. Bodies may be compressed with gzip, deflate 
 _VALUES: dict[type, dict[str, object]] = {
     Duration: {
         "description": "A span of time: a number of seconds, or text such as `5m` or `1h 30m`.",
-        "oneOf": [{"type": "number", "minimum": 0}, {"type": "string"}],
+        "oneOf": [
+            {"type": "number", "minimum": 0},
+            {"type": "string", "pattern": r"^(\s*\d+(\.\d+)?\s*[A-Za-zµμ]+)+$"},
+        ],
         "examples": ["5m"],
     },
     CidrSet: {
@@ -157,7 +160,7 @@ def _operation(route: Route, one: Endpoint, schema_of: dict[int, dict[str, Any]]
                 "in": "query",
                 "description": parameter.doc,
                 "required": parameter.required,
-                "schema": {"type": parameter.type},
+                "schema": {"type": parameter.type} | ({"minimum": 0} if parameter.type == "integer" else {}),
                 **({} if parameter.example is None else {"example": parameter.example}),
             }
             for parameter in one.query

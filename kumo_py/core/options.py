@@ -50,13 +50,14 @@ class OptionValue(Protocol):
         """Return plain data that `from_option` takes, in KumoMTA's notation."""
 
 
-def convert(value: object, type_: type[T], what: str, *, most: float = math.inf) -> T:
+def convert(value: object, type_: type[T], what: str, *, from_lua: bool = True, most: float = math.inf) -> T:
     """Turn plain data into `type_`, most often a struct. Raises OptionError.
 
     `what` opens every error message: the function that the table was given to,
     such as "kumo.make_egress_path". Fields that a struct does not have are errors
-    if it is declared with `forbid_unknown_fields=True`. Of more than `most` values, for which that would take long, a
-    plainer message says what is wrong, and what only Lua's types made look wrong is refused.
+    if it is declared with `forbid_unknown_fields=True`. from_lua: whether what only Lua's types make look wrong is
+    taken. Of more than `most` values, for which that would take long, a plainer message says what is wrong, and
+    nothing of the kind is taken.
     """
     try:
         return msgspec.convert(value, type_, dec_hook=_decode)
@@ -65,6 +66,8 @@ def convert(value: object, type_: type[T], what: str, *, most: float = math.inf)
         try:
             value = _Walk(what, most).visit(value, _type_info(cast("type", type_)), "")
         except _TooLong:
+            from_lua = False
+        if not from_lua:
             raise OptionError(f"{what}: {error}") from None
     try:
         return msgspec.convert(value, type_, dec_hook=_decode)

@@ -261,6 +261,15 @@ async def test_a_key_twice(node: Node) -> None:
     assert list(node.admin.ready) == ["second"]
 
 
+async def test_lua_has_one_empty_table_and_json_two(node: Node) -> None:
+    """What a policy may write is not what a request may: this would bounce everything."""
+    async with Wire(address_of(node)) as wire:
+        for names in (b"{}", b'{"x": "y"}'):
+            body = b'{"reason": "x", "queue_names": %b}' % names
+            assert (await wire.post("/api/admin/bounce/v1", body)).status == 422
+    assert node.admin.list_bounces() == []
+
+
 REQUEST = {
     "envelope_sender": "from@a.example",
     "recipients": [{"email": "to@b.example"}],
