@@ -301,10 +301,15 @@ async def test_silence_ends_a_connection(policy: MakePolicy, background: None) -
                 await stream.send_all(b"PONG\r\n")
 
     async with listening(serve) as address:
-        await run(policy, CONNECT.format(address, "ping_interval = '50ms'"))
+        lua = policy(
+            CONNECT.format(address, "ping_interval = '50ms'")
+            + "kumo.on('mine', function() return client end)"
+        )
+        await lua.load()
         with trio.fail_after(5):
             while hellos < 2:  # noqa: ASYNC110
                 await trio.sleep(0.01)
+        lua.close()
 
 
 # -- real servers ------------------------------------------------------------------------------------------------
