@@ -66,6 +66,8 @@ class PolicyHost:
         self._hostname = socket.gethostname()
         self._valid = True
         self._starting = True
+        self.started = time.time()
+        """Unix time."""
         self._stop = trio.Event()
         self._spools: dict[str, Spool] = {}
         self._listeners: list[Listener] = []

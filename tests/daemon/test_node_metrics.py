@@ -258,6 +258,17 @@ async def test_labels_of_timers_do_not_grow_for_ever(tmp_path: Path) -> None:
     assert found["(others)"]["count"] == 600 - MOST_LABELS
 
 
+async def test_policy_that_is_only_validated_has_metrics_too(tmp_path: Path) -> None:
+    policy = write(
+        tmp_path, "kumo.on('init', function() kumo.log_info(kumo.prometheus_metrics().lua_count.value) end)"
+    )
+    node = Node(policy)
+    try:
+        assert await node.validate()
+    finally:
+        node.policy.close()
+
+
 # -- what there is -------------------------------------------------------------------------------------------------
 async def test_every_metric_is_there_as_it_is_described(tmp_path: Path) -> None:
     async with peer() as to, running(relay(tmp_path, to)) as node:

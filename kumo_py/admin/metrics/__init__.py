@@ -45,8 +45,6 @@ async def collect(node: Node, shared: Shared) -> list[Family]:
         *caches.collect(node),
         *lookups.collect(node),
         *reception.collect(node, shared),
-        *records.collect(node),
-        *await storage.collect(node),
     ]
     try:
         queues = node.queues
@@ -56,6 +54,8 @@ async def collect(node: Node, shared: Shared) -> list[Family]:
     sums = await sum_up(queues)
     return [
         *families,
+        *records.collect(node),
+        *await storage.collect(node),
         *storage.of_messages(queues.spool),
         *waiting.collect(queues, sums, shared.residents),
         *delivery.collect(node, queues, sums),
