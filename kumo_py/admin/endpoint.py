@@ -41,14 +41,16 @@ class Answer:
     type: Any = None
     """Of JSON: what msgspec can make a schema of."""
     example: object = None
+    also: str | None = None
+    """Another media type, which a parameter asks for."""
 
 
 TEXT = Answer("text/plain")
 
 
-def json_of(type_: Any, example: object = None) -> Answer:  # noqa: ANN401
+def json_of(type_: Any, example: object = None, also: str | None = None) -> Answer:  # noqa: ANN401
     """JSON, as msgspec writes that type."""
-    return Answer("application/json", type_, example)
+    return Answer("application/json", type_, example, also)
 
 
 @dataclass(frozen=True, slots=True)

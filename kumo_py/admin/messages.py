@@ -108,7 +108,7 @@ _SELECTION = (
             "boolean",
         ),
     ),
-    gives=json_of(MessagePage),
+    gives=json_of(MessagePage, also="application/jsonl"),
 )
 async def messages(call: Call) -> Response:
     """GET /api/kumo-py/messages/v1: the messages that are not delivered yet, page by page or as a stream.

@@ -207,7 +207,10 @@ def _responses(route: Route, one: Endpoint, schema_of: dict[int, dict[str, Any]]
 def _content(answer: Answer, schema_of: dict[int, dict[str, Any]]) -> dict[str, object]:
     schema = {"type": "string"} if answer.type is None else schema_of[id(answer.type)]
     example = {} if answer.example is None else {"example": answer.example}
-    return {answer.media_type: {"schema": schema, **example}}
+    found: dict[str, object] = {answer.media_type: {"schema": schema, **example}}
+    if answer.also is not None:
+        found[answer.also] = {"schema": {"type": "string"}}
+    return found
 
 
 # -- schemas ---------------------------------------------------------------------------------------------------
