@@ -6,6 +6,7 @@ import os
 import resource
 import threading
 import time
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,12 @@ def collect(node: Node) -> Iterator[Family]:
     yield OPEN_FILES.value(_open_files())
     yield MOST_FILES.value(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     yield TASKS.value(trio.lowlevel.current_statistics().tasks_living)
-    yield BUILD.each({version("kumo-py"): 1})
+    yield BUILD.each({_version(): 1})
+
+
+@cache
+def _version() -> str:
+    return version("kumo-py")
 
 
 def _open_files() -> int | None:
