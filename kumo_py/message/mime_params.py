@@ -38,7 +38,7 @@ _match_extended = re.compile(r"(?:%[0-9A-Fa-f]{2}|[!#$&+\-.0-9A-Z^_`a-z{|}~])*+"
 _match_encoded_word = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=").match
 _match_encoded_words = re.compile(r"(?:=\?[^?\s]++\?[BbQq]\?[^?\s]*+\?=[ \t\r\n]*+)++").fullmatch
 _match_quotable = re.compile(r"[\t\x20-\x7e]*").fullmatch
-_match_plain = re.compile(r'[\t\x20!\x23-\x5b\x5d-\x7e]*').fullmatch
+_match_plain = re.compile(r"[\t\x20!\x23-\x5b\x5d-\x7e]*").fullmatch
 
 _LINE = 74
 

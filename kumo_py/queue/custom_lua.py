@@ -120,9 +120,7 @@ class _Session:
                     return False
                 started = trio.current_time()
                 continue
-            self._running.phase = {
-                "AccumulatingBatch": {"have": len(batch), "want": protocol.min_batch_size}
-            }
+            self._running.phase = {"AccumulatingBatch": {"have": len(batch), "want": protocol.min_batch_size}}
             with trio.move_on_at(started + min(protocol.max_batch_latency, ready.path.idle_timeout)):
                 if await ready.wait():
                     continue

@@ -88,7 +88,9 @@ class DeferredInjection:
         """Settle the message in hand; the hand is empty once somebody else owns it."""
         queues = self._queues
         (msg,) = hand
-        context = LogContext(site=ready.name, delivery_protocol="DeferredSmtpInjection", counts=ready.running.counts)
+        context = LogContext(
+            site=ready.name, delivery_protocol="DeferredSmtpInjection", counts=ready.running.counts
+        )
         try:
             await queues.spool.load(msg)
             found = await self._decide(msg)

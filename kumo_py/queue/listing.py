@@ -76,7 +76,9 @@ async def _only_in_memory(queues: Queues, id: bytes) -> Message | None:
                 return msg
         await trio.lowlevel.checkpoint()
     for count, msg in enumerate(waiting(queues), 1):
-        if msg.id == id and msg.queue is not None:  # its slot stays in the wheel for a while after it has gone
+        if (
+            msg.id == id and msg.queue is not None
+        ):  # its slot stays in the wheel for a while after it has gone
             return msg
         if count % _SLICE == 0:
             await trio.lowlevel.checkpoint()

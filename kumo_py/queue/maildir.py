@@ -65,9 +65,7 @@ class MaildirDelivery:
     async def deliver(self, msg: Message, queue: ScheduledQueue, context: Context) -> None:
         """One copy for each recipient; those that fail are tried again, alone."""
         queues = self._queues
-        where = LogContext(
-            delivery_protocol="Maildir", session_id=str(uuid.uuid4()), counts=self.counts
-        )
+        where = LogContext(delivery_protocol="Maildir", session_id=str(uuid.uuid4()), counts=self.counts)
         try:
             await queues.spool.load(msg)
         except (KeyError, SpoolError, ValueError) as err:
