@@ -61,12 +61,6 @@ _VALUES: dict[type, dict[str, object]] = {
 }
 """What is written for the types that are our own."""
 
-_WHO = {
-    Access.ANYBODY: "anybody",
-    Access.AUTHENTICATED: "trusted hosts, and whoever has logged in",
-    Access.TRUSTED: "trusted hosts",
-}
-
 _REF = "#/components/schemas/{name}"
 
 
@@ -116,8 +110,6 @@ _TAGS = {
     "traces": "SMTP sessions as they happen, over WebSocket.",
     "console": "For people.",
 }
-
-
 _ABOUT_QUEUES = (
     "bounce", "suspend", "rebind", "ready-q", "sched-q", "egress", "xfer", "flush", "delete", "hold", "release",
 )  # fmt: skip
@@ -146,7 +138,7 @@ def _operation(route: Route, one: Endpoint, schema_of: dict[int, dict[str, Any]]
         "operationId": _name(route),
         "tags": [tag_of(route.path)],
         "summary": " ".join(summary.split()),
-        "description": f"{rest}\n\nFor {_WHO[route.access]}.".strip(),
+        "description": f"{rest}\n\nFor {route.access.value}.".strip(),
         "responses": _responses(route, one, schema_of),
     }
     if route.access is Access.ANYBODY:
