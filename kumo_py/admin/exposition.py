@@ -6,6 +6,7 @@ KumoMTA's don't have. Big families are written in slices, so that a node with 10
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import accumulate, chain, islice
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _SLICE = 256
 """Samples written in one go before other tasks get a turn."""
-_PIECE = 16 * 1024
+_PIECE = 48 * 1024
 """Octets that are worth a write."""
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
@@ -44,8 +45,9 @@ async def stream_text(families: Iterable[Family], prefix: str = "") -> AsyncGene
     for family in families:
         name = prefix + family.name
         parts.append(f"# HELP {name} {family.help}\n# TYPE {name} {family.kind}\n")
+        openings = [f'{label}="' for label in family.labels]
         for some in _slices(family.samples):
-            text = "".join([_lines(name, family.labels, values, value) for values, value in some])
+            text = "".join([_lines(name, openings, values, value) for values, value in some])
             parts.append(text)
             size += len(text)
             if size >= _PIECE:
@@ -56,19 +58,31 @@ async def stream_text(families: Iterable[Family], prefix: str = "") -> AsyncGene
     yield "".join(parts).encode("utf-8", "replace")
 
 
-def _lines(name: str, names: tuple[str, ...], values: tuple[str, ...], value: float | Histogram) -> str:
-    if not names:
+def _lines(name: str, openings: list[str], values: tuple[str, ...], value: float | Histogram) -> str:
+    """`openings`: of each label, up to its value."""
+    if not openings:
         labels = braced = ""
-    else:
-        labels = ",".join([f'{names[i]}="{_escaped(text)}"' for i, text in enumerate(values)])
+    elif len(openings) == 1:
+        labels = f'{openings[0]}{_escaped(values[0])}"'
         braced = f"{{{labels}}}"
-    if not isinstance(value, Histogram):
+    else:
+        labels = ",".join([f'{openings[i]}{_escaped(text)}"' for i, text in enumerate(values)])
+        braced = f"{{{labels}}}"
+    if type(value) is not Histogram:
         return f"{name}{braced} {value}\n"
-    before = f"{name}_bucket{{{labels},le=" if labels else f"{name}_bucket{{le="
+    before = f"{name}_bucket{{{labels}," if labels else f"{name}_bucket{{"
     *totals, count = accumulate(value.counts)
-    lines = [f'{before}"{bound:g}"}} {total}\n' for bound, total in zip(value.bounds, totals, strict=True)]
-    lines.append(f'{before}"+Inf"}} {count}\n{name}_sum{braced} {value.sum}\n{name}_count{braced} {count}\n')
+    shown = _bounds_shown(value.bounds)
+    lines = [f"{before}{bound}{total}\n" for bound, total in zip(shown, totals, strict=True)]
+    lines.append(
+        f'{before}le="+Inf"}} {count}\n{name}_sum{braced} {value.sum}\n{name}_count{braced} {count}\n'
+    )
     return "".join(lines)
+
+
+@lru_cache(maxsize=64)
+def _bounds_shown(bounds: tuple[float, ...]) -> list[str]:
+    return [f'le="{bound:g}"}} ' for bound in bounds]
 
 
 def _escaped(text: str) -> str:
