@@ -359,6 +359,7 @@ async def test_suspending_and_bouncing(tmp_path: Path) -> None:
                 "tenant": None,
                 "domain": "b.example",
                 "routing_domain": None,
+                "queue_names": [],
                 "reason": "why",
             }
             [id] = await submit(node.addresses["smtp"][0])
