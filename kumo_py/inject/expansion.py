@@ -128,6 +128,8 @@ class Expansion:
 
 def _with_crlf(text: str) -> str:
     """Text with the line ends that mail has; JSON and templates mostly bring LF."""
+    if text.count("\r\n") == text.count("\n") == text.count("\r"):
+        return text
     return _sub_line_end("\r\n", text)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from kumo_py.message.header_values import DATE
 from kumo_py.message.mime.errors import MimeError
+from kumo_py.message.mime.header import Header
 from kumo_py.message.mime.header_map import MIME_VERSION, HeaderMap
 from kumo_py.message.mime.make import new_binary, new_multipart, new_text
 
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from kumo_py.message.mime.content import Attachment
     from kumo_py.message.mime.part import Part
 
-_STABLE_DATE = datetime(2003, 7, 1, 10, 52, 37, tzinfo=timezone(timedelta(hours=2)))
+_STABLE_DATE = Header(b"Date", b"Tue, 1 Jul 2003 10:52:37 +0200")
 
 
 class MessageBuilder:
@@ -51,8 +54,7 @@ class MessageBuilder:
         if root.headers.first(MIME_VERSION.name) is None:
             root.headers.add(MIME_VERSION)
         if root.headers.date is None:
-            date = _STABLE_DATE if self.stable_content else datetime.fromtimestamp(int(now), UTC)
-            root.headers.set("Date", date)
+            root.headers.add(_STABLE_DATE if self.stable_content else _date_header(int(now)))
         return root
 
     def _alternatives(self) -> Part:
@@ -75,3 +77,8 @@ class MessageBuilder:
         return new_multipart(
             f"multipart/{kind}", parts, f"m{kind[0]}-boundary" if self.stable_content else None
         )
+
+
+@lru_cache(maxsize=4)
+def _date_header(seconds: int) -> Header:
+    return Header.of_kind("Date", DATE, datetime.fromtimestamp(seconds, UTC))

@@ -6,8 +6,10 @@ import base64
 import uuid
 from typing import TYPE_CHECKING
 
-from kumo_py.message.cfws import refuse_controls
+from kumo_py.message.cfws import octets_of, refuse_controls
+from kumo_py.message.header_values import CONTENT_TYPE
 from kumo_py.message.mime.content import Attachment, octets_content, text_content
+from kumo_py.message.mime.header import Header
 from kumo_py.message.mime.header_map import HeaderMap
 from kumo_py.message.mime.part import Part
 from kumo_py.message.mime_params import MimeParameters, check_media_type
@@ -30,8 +32,11 @@ def new_multipart(content_type: str, parts: Sequence[Part], boundary: str | None
     """A container of parts; the boundary is random if none is given. Raises HeaderError."""
     check_media_type(content_type)
     if boundary is None:
-        boundary = base64.b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    refuse_controls(boundary, "the boundary")
-    headers = HeaderMap()
-    headers.set("Content-Type", MimeParameters(content_type, {"boundary": boundary}))
-    return Part(headers, parts=list(parts))
+        random = base64.b64encode(uuid.uuid4().bytes).rstrip(b"=")
+        # It has nothing that would have to be quoted or folded.
+        type_ = Header(b"Content-Type", b'%b;\r\n\tboundary="%b"' % (octets_of(content_type), random))
+    else:
+        refuse_controls(boundary, "the boundary")
+        parameters = MimeParameters(content_type, {"boundary": boundary})
+        type_ = Header.of_kind("Content-Type", CONTENT_TYPE, parameters)
+    return Part(HeaderMap((type_,)), parts=list(parts))
