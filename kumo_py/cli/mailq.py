@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kumo_py.cli.duration import checked_duration
 from kumo_py.cli.endpoint import endpoint_option, printable
-from kumo_py.core.duration import Duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,15 +47,6 @@ _NULL_SENDER = "MAILER-DAEMON"
 
 
 # -- which messages ----------------------------------------------------------------------------------------------
-def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    if value is not None:
-        try:
-            Duration(value)
-        except ValueError as err:
-            raise click.BadParameter(str(err)) from None
-    return value
-
-
 def _criteria(command: F) -> F:
     """Options that say which messages; all that are given must hold."""
     for option in reversed(
@@ -67,7 +58,7 @@ def _criteria(command: F) -> F:
             click.option("--routing-domain", help="Messages that go by this routing domain."),
             click.option("--sender", help="An address, or @ and a domain; '' is the null sender."),
             click.option("--recipient", help="An address, or @ and a domain."),
-            click.option("--older-than", callback=_duration, help="Such as 90m or 2d."),
+            click.option("--older-than", callback=checked_duration, help="Such as 90m or 2d."),
         )
     ):
         command = option(command)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kumo_py.cli.duration import checked_duration
 from kumo_py.cli.endpoint import endpoint_option
 from kumo_py.cli.table import print_table
-from kumo_py.core.duration import Duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,15 +24,6 @@ BOUNCE, SUSPEND, SUSPEND_READY = (
 )
 
 _CRITERIA = ("domain", "routing_domain", "campaign", "tenant")
-
-
-def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    if value is not None:
-        try:
-            Duration(value)
-        except ValueError as err:
-            raise click.BadParameter(str(err)) from None
-    return value
 
 
 def _rule_options(*criteria: str) -> Callable[[F], F]:
@@ -63,7 +54,7 @@ def _rule_options(*criteria: str) -> Callable[[F], F]:
 
 _reason_option = click.option("--reason", required=True, help="Goes into the log, and into the list.")
 _duration_option = click.option(
-    "--duration", callback=_duration, help="For how long, such as 20m; 5m unless given."
+    "--duration", callback=checked_duration, help="For how long, such as 20m; 5m unless given."
 )
 _id_option = click.option("--id", "rule", type=click.UUID, required=True, help="The id, as the list has it.")
 

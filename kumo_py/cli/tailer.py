@@ -11,17 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kumo_py.core.duration import Duration
+from kumo_py.cli.duration import seconds
 
 if TYPE_CHECKING:
     from kumo_py.logs.tailer import Consumer
-
-
-def _duration(_: click.Context, param: click.Parameter, value: str) -> float:
-    try:
-        return Duration(value)
-    except ValueError as err:
-        raise click.BadParameter(str(err), param=param) from None
 
 
 @click.command()
@@ -45,7 +38,7 @@ def _duration(_: click.Context, param: click.Parameter, value: str) -> float:
     "--batch-latency",
     default="1s",
     show_default=True,
-    callback=_duration,
+    callback=seconds,
     help="How long a batch may wait to be full.",
 )
 @click.option("--tail", is_flag=True, help="Begin with the newest segment, and remember nothing.")
