@@ -68,7 +68,7 @@ def _lines(name: str, openings: list[str], values: tuple[str, ...], value: float
     else:
         labels = ",".join([f'{openings[i]}{_escaped(text)}"' for i, text in enumerate(values)])
         braced = f"{{{labels}}}"
-    if type(value) is not Histogram:
+    if not isinstance(value, Histogram):
         return f"{name}{braced} {value}\n"
     before = f"{name}_bucket{{{labels}," if labels else f"{name}_bucket{{"
     *totals, count = accumulate(value.counts)
