@@ -45,9 +45,9 @@ def ask(policy_path: Path, question: Callable[[Node], Awaitable[T]]) -> T:
     return attempt(run)
 
 
-def attempt(run: Callable[[], Awaitable[T]]) -> T:
-    """What it gives; what it is unable to do is an error of the command. Diagnostics go to stderr."""
-    configure_diagnostics(default_filter="error")
+def attempt(run: Callable[[], Awaitable[T]], diagnostics: str = "error") -> T:
+    """What it gives; what it is unable to do is an error of the command. `diagnostics`: which go to stderr."""
+    configure_diagnostics(default_filter=diagnostics)
     try:
         return trio.run(run)
     except (PolicyError, Rejection, DnsError, ValueError, OSError) as err:

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-import structlog
 from click.testing import CliRunner
 
 from kumo_py.cli import main
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FILES = Path(__file__).parents[2] / "policies" / "extras"
 
 
 @pytest.fixture(autouse=True)
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The example policy of the helpers."""
     monkeypatch.chdir(tmp_path)
     for source in FILES.iterdir():
         (tmp_path / source.name).write_text(
             source.read_text().replace("@WEB@", "1").replace("@SINK@", "2525")
         )
-    yield tmp_path
-    structlog.reset_defaults()  # the command has made its own, on a stderr that is gone
+    return tmp_path
 
 
 def explain(*arguments: str, code: int = 0) -> str:

@@ -6,13 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 from click.testing import CliRunner
 
 from kumo_py.cli import main
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -37,12 +35,11 @@ end)
 
 
 @pytest.fixture(autouse=True)
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "policy.lua").write_text(POLICY)
     monkeypatch.setenv("POLICY_PATH", str(tmp_path / "policy.lua"))
-    yield tmp_path
-    structlog.reset_defaults()  # the commands have made their own, on a stderr that is gone
+    return tmp_path
 
 
 def run(*arguments: str, code: int = 0) -> str:

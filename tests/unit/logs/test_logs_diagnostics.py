@@ -17,18 +17,11 @@ from kumo_py.logs.diagnostic_filter import DEBUG, ERROR, INFO, OFF, TRACE, WARN,
 from kumo_py.logs.diagnostics import DEFAULT_FILTER, HourlyFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from kumo_py.logs.diagnostics import DiagnosticFormat
 
 NOW = 1757675281.440526
-
-
-@pytest.fixture(autouse=True)
-def _structlog_is_put_back() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 def install(

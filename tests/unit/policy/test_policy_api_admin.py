@@ -34,6 +34,7 @@ async def test_suspending_scheduled_queues(
             "campaign": "c",
             "tenant": "t",
             "domain": "d.test",
+            "queue_names": [],
             "reason": "why",
             "duration": "1h",
         }
@@ -79,6 +80,7 @@ async def test_bouncing(policy: MakePolicy, host: RecordingHost, autojump_clock:
     assert entry == {
         "id": id,
         "routing_domain": "r.test",
+        "queue_names": [],
         "reason": "why",
         "duration": "5m",
         "total_bounced": 0,
