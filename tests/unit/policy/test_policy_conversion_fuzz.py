@@ -155,7 +155,14 @@ def fitting(type_: inspect.Type) -> st.SearchStrategy[str]:
     return right | right | right | JUNK
 
 
-EFFECTS = {"kumo.spawn_task", "redis.open", "kumo.configure_redis_throttles"}
+EFFECTS = {
+    "kumo.spawn_task",
+    "kumo.amqp.basic_publish",
+    "kumo.kafka.build_producer",
+    "kumo.nats.connect",
+    "redis.open",
+    "kumo.configure_redis_throttles",
+}
 """They need a node, or a server."""
 
 
