@@ -177,7 +177,7 @@ def _ended(pidfd: int, timeout: float) -> bool:
 
 _PRELOADED = """
 import json, os, signal, sys
-import kumo_py.cli
+import kumo_py.cli.serve
 import kumo_py.spool.segment_log as segment_log
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for line in sys.stdin:
